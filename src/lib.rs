@@ -1,0 +1,19 @@
+//! cmkfs: an encrypting filesystem whose mounts obey their keys.
+//!
+//! Two paths run through this crate, and each file lies on one of them:
+//!
+//! ```text
+//! data:  kernel → mount/session → fs/ops → fs/file → format/layout + crypto/block → backing file
+//! keys:  CLI or mount → kms/service → state → material → storage
+//! ```
+//!
+//! They meet in one place, the port `fs::keys`. Imports point downwards only; docs/ARCHITECTURE.md has the floors, and
+//! tests/architecture.rs keeps them.
+
+#![deny(missing_docs, unsafe_code)]
+
+pub mod clock;
+pub mod crypto;
+pub mod format;
+pub mod ids;
+pub mod secret;
