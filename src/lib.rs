@@ -15,5 +15,6 @@
 pub mod clock;
 pub mod crypto;
 pub mod format;
+pub mod fs;
 pub mod ids;
 pub mod secret;
