@@ -12,8 +12,10 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+pub mod cli;
 pub mod clock;
 pub mod crypto;
 pub mod format;
 pub mod ids;
+pub mod kms;
 pub mod secret;
