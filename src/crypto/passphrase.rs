@@ -1,6 +1,7 @@
 //! Argon2id (RFC 9106): turns a passphrase into a key. Owns the limits of what a stored parameter may ask for.
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -22,6 +23,12 @@ impl Passphrase {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl PartialEq for Passphrase {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 }
 

@@ -91,6 +91,16 @@ pub enum Origin {
     Cmkfs,
 }
 
+impl Origin {
+    /// The name as it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cmkfs => "CMKFS",
+        }
+    }
+}
+
 /// Tags, by key: text about a CMK that cmkfs itself does not interpret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

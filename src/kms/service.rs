@@ -18,6 +18,7 @@ use super::verify::{self, Verification};
 use crate::clock::Clock;
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
+use crate::format::keystore::Protection;
 use crate::ids::{KeyId, KeyStoreId};
 use crate::secret::Secret;
 
@@ -68,6 +69,14 @@ impl KeyService {
     #[must_use]
     pub const fn store_id(&self) -> KeyStoreId {
         self.store.id()
+    }
+
+    /// What protects the key directory's root key.
+    ///
+    /// # Errors
+    /// Where the store file cannot be read.
+    pub fn protection(&self) -> Result<Protection, KmsError> {
+        self.store.protection()
     }
 
     /// Where the key directory lies.

@@ -18,7 +18,7 @@ use super::seal::{RecordKind, Sealer};
 use super::storage::{self, Lock, UNFINISHED};
 use crate::crypto::envelope::WrappingKey;
 use crate::crypto::kdf::{alias_digest, material_id};
-use crate::format::keystore::StoreFile;
+use crate::format::keystore::{Protection, StoreFile};
 use crate::ids::{KeyId, KeyStoreId, MaterialId};
 use crate::secret::Secret;
 
@@ -36,7 +36,7 @@ pub(super) struct Stored<T> {
 pub(super) struct KeyStore {
     dir: PathBuf,
     sealer: Sealer,
-    store: Cache<(), KeyStoreId>,
+    store: Cache<(), StoreFile>,
     keys: Cache<KeyId, Stored<KeyRecord>>,
     materials: Cache<(KeyId, MaterialId), WrappingKey>,
     aliases: Cache<String, Stored<AliasRecord>>,
@@ -64,18 +64,21 @@ impl KeyStore {
 
     /// Whether the key directory is still there, and still the one that was opened.
     pub(super) fn check(&self) -> Result<(), KmsError> {
+        self.protection().map(drop)
+    }
+
+    /// What protects the root key, once [`Self::check`] is content.
+    pub(super) fn protection(&self) -> Result<Protection, KmsError> {
         let path = self.dir.join(STORE);
-        let found = self.store.get(
-            &(),
-            &path,
-            |bytes| Ok(parse_store(&path, bytes)?.store_id()),
-        )?;
-        match found.as_deref() {
-            Some(&found) if found == self.id() => Ok(()),
-            Some(&found) => Err(KmsError::WrongStore {
+        let found = self
+            .store
+            .get(&(), &path, |bytes| parse_store(&path, bytes))?;
+        match found {
+            Some(file) if file.store_id() == self.id() => Ok(file.protection()),
+            Some(file) => Err(KmsError::WrongStore {
                 dir: self.dir.clone(),
                 expected: self.id(),
-                found,
+                found: file.store_id(),
             }),
             None => Err(KmsError::NoStore {
                 dir: self.dir.clone(),
