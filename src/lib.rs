@@ -12,10 +12,13 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+pub mod cli;
 pub mod clock;
 pub mod crypto;
 pub mod format;
 pub mod fs;
 pub mod ids;
+pub mod kms;
 pub mod secret;
 pub mod sys;
+pub mod volume;

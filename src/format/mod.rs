@@ -2,11 +2,13 @@
 //!
 //! [`layout`] where blocks lie in a backing file · [`slot`] the two entries that guard a block · [`header`] the header of
 //! an object · [`envelope`] a wrapped data key · [`names`] names in the backing directory · [`symlink`] targets ·
-//! [`xattr`] extended attributes · [`volume`] the volume file · [`codec`] the one bincode configuration.
+//! [`xattr`] extended attributes · [`volume`] the volume file · [`keystore`] the files of a key directory · [`codec`] the
+//! one bincode configuration.
 
 pub mod codec;
 pub mod envelope;
 pub mod header;
+pub mod keystore;
 pub mod layout;
 pub mod names;
 pub mod slot;

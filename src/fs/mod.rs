@@ -16,6 +16,7 @@ pub mod keys;
 pub mod lease;
 pub mod object;
 mod ops;
+pub mod settings;
 pub mod types;
 
 pub use error::{FsError, FsResult};

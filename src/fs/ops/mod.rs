@@ -29,21 +29,13 @@ use super::inodes::{Inode, Inodes};
 use super::keys::KeyPort;
 use super::lease::Leases;
 use super::object::KeyRing;
+use super::settings::Settings;
 use super::types::{Attributes, FileKind, FileTime, NodeId};
 use crate::format::header::KeyBinding;
 use crate::format::layout;
 use crate::format::names::DIRECTORY_FILE;
 use crate::format::symlink::Stored;
 use crate::ids::{KeyId, VolumeId};
-
-/// How a filesystem is set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Nothing may change.
-    pub read_only: bool,
-    /// How many backing descriptors it may keep open beyond those that are in use.
-    pub spare_descriptors: usize,
-}
 
 /// A mounted volume.
 #[derive(Debug)]
