@@ -18,3 +18,4 @@ pub mod format;
 pub mod fs;
 pub mod ids;
 pub mod secret;
+pub mod volume;

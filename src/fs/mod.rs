@@ -9,7 +9,9 @@
 pub mod error;
 pub mod keys;
 pub mod lease;
+pub mod stub;
 pub mod types;
+pub use stub::FileSystem;
 
 pub use error::{FsError, FsResult};
 pub use types::*;
