@@ -17,5 +17,7 @@ pub mod crypto;
 pub mod format;
 pub mod fs;
 pub mod ids;
+pub mod mount;
 pub mod secret;
+pub mod sys;
 pub mod volume;
