@@ -12,6 +12,7 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+pub mod cli;
 pub mod clock;
 pub mod crypto;
 pub mod format;

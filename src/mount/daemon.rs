@@ -40,12 +40,17 @@ pub enum Outcome {
 pub fn start() -> Result<Outcome, MountError> {
     let mut arguments = std::env::args_os();
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(arguments.next().unwrap_or_else(|| OsString::from("cmkfs"))).args(arguments);
+    command
+        .arg0(arguments.next().unwrap_or_else(|| OsString::from("cmkfs")))
+        .args(arguments);
     wait(command.env(CHILD_VARIABLE, "1"))
 }
 
 fn wait(command: &mut Command) -> Result<Outcome, MountError> {
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(MountError::Background)?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(MountError::Background)?;
     let mut said = [0];
     // The pipe ends with the child, so this cannot hang on one that was killed.
     let length = match child.stdout.take() {
@@ -58,7 +63,9 @@ fn wait(command: &mut Command) -> Result<Outcome, MountError> {
     let status = child.wait().map_err(MountError::Background)?;
     match (status.code(), status.signal()) {
         (None, Some(signal)) => Err(MountError::Killed(signal)),
-        (Some(0) | None, _) => Err(MountError::Background(io::Error::other("the mount process ended unexpectedly"))),
+        (Some(0) | None, _) => Err(MountError::Background(io::Error::other(
+            "the mount process ended unexpectedly",
+        ))),
         (Some(code), _) => Ok(Outcome::Failed(u8::try_from(code).unwrap_or(1))),
     }
 }
@@ -69,18 +76,35 @@ fn wait(command: &mut Command) -> Result<Outcome, MountError> {
 /// Where it cannot be written.
 pub fn open_log(path: &Path) -> Result<File, MountError> {
     let open = || {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
         }
-        OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
     };
-    open().map_err(|source| MountError::Log { path: path.to_owned(), source })
+    open().map_err(|source| MountError::Log {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Where the log goes unless told otherwise, by the XDG base directory specification.
 #[must_use]
 pub fn default_log(volume: VolumeId) -> PathBuf {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     let state = state.unwrap_or_else(|| PathBuf::from("/var/log"));
     state.join("cmkfs").join(format!("{volume}.log"))
@@ -92,7 +116,10 @@ pub fn default_log(volume: VolumeId) -> PathBuf {
 /// Where the terminal cannot be left.
 pub fn detach(log: &File) -> Result<(), MountError> {
     let leave = || -> io::Result<()> {
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
         // Fails only for the leader of a process group, which a child of the command is not.
         rustix::process::setsid()?;
         // The daemon must not keep the filesystem busy that it was started from.
@@ -117,7 +144,10 @@ mod tests {
 
     #[test]
     fn the_command_ends_when_the_child_says_it_is_ready() {
-        assert_eq!(shell("printf R; exec sleep 60 >/dev/null").unwrap(), Outcome::Ready);
+        assert_eq!(
+            shell("printf R; exec sleep 60 >/dev/null").unwrap(),
+            Outcome::Ready
+        );
     }
 
     #[test]
@@ -133,7 +163,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.log");
         drop(open_log(&path).unwrap());
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(open_log(folder.path()), Err(MountError::Log { .. })));
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(matches!(
+            open_log(folder.path()),
+            Err(MountError::Log { .. })
+        ));
     }
 }

@@ -129,23 +129,45 @@ impl MountError {
         match self {
             Self::Missing(path) => Some(format!("create it first: mkdir -p {}", path.display())),
             Self::NotADirectory(_) => Some("mount on an empty directory".to_owned()),
-            Self::AlreadyMounted { mountpoint, .. } => Some(format!("unmount it first: cmkfs unmount {}", mountpoint.display())),
-            Self::ForeignStale { mountpoint, .. } => Some(format!("clear it: umount -l {}", mountpoint.display())),
-            Self::Overlap { .. } => Some("mount on a directory outside of the ciphertext directory".to_owned()),
-            Self::NoFuse(_) => Some("load the kernel module (modprobe fuse), and give a container --device /dev/fuse".to_owned()),
+            Self::AlreadyMounted { mountpoint, .. } => Some(format!(
+                "unmount it first: cmkfs unmount {}",
+                mountpoint.display()
+            )),
+            Self::ForeignStale { mountpoint, .. } => {
+                Some(format!("clear it: umount -l {}", mountpoint.display()))
+            }
+            Self::Overlap { .. } => {
+                Some("mount on a directory outside of the ciphertext directory".to_owned())
+            }
+            Self::NoFuse(_) => Some(
+                "load the kernel module (modprobe fuse), and give a container --device /dev/fuse"
+                    .to_owned(),
+            ),
             Self::Refused { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("in a container, mounting needs CAP_SYS_ADMIN".to_owned())
             }
-            Self::Helper(HelperError::Missing) => Some("install the package fuse3, or mount as root".to_owned()),
+            Self::Helper(HelperError::Missing) => {
+                Some("install the package fuse3, or mount as root".to_owned())
+            }
             Self::Helper(HelperError::Refused(words)) if words.contains("user_allow_other") => {
-                Some("add the line user_allow_other to /etc/fuse.conf, or leave allow_other out".to_owned())
+                Some(
+                    "add the line user_allow_other to /etc/fuse.conf, or leave allow_other out"
+                        .to_owned(),
+                )
             }
             Self::NotMounted(_) => Some("see what is mounted: cmkfs status".to_owned()),
-            Self::Busy { .. } => Some("end these programs, or detach now and finish when they end: cmkfs unmount --lazy".to_owned()),
+            Self::Busy { .. } => Some(
+                "end these programs, or detach now and finish when they end: cmkfs unmount --lazy"
+                    .to_owned(),
+            ),
             Self::Silent { .. } => Some("the log of the mount says more".to_owned()),
-            Self::StillFinishing { .. } => Some("it ends by itself; the volume can be mounted again then".to_owned()),
+            Self::StillFinishing { .. } => {
+                Some("it ends by itself; the volume can be mounted again then".to_owned())
+            }
             Self::Log { .. } => Some("choose another with --log FILE".to_owned()),
-            Self::Shutdown(_) => Some("nothing is lost: the next mount brings the files in order".to_owned()),
+            Self::Shutdown(_) => {
+                Some("nothing is lost: the next mount brings the files in order".to_owned())
+            }
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::Helper(_)
@@ -163,5 +185,9 @@ fn by(pid: Option<u32>) -> String {
 
 fn list(holders: &[Process]) -> String {
     let names: Vec<_> = holders.iter().map(ToString::to_string).collect();
-    if names.is_empty() { String::new() } else { format!(" by {}", names.join(", ")) }
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" by {}", names.join(", "))
+    }
 }

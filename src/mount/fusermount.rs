@@ -11,7 +11,8 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
 };
 
 const HELPER: &str = "fusermount3";
@@ -33,13 +34,23 @@ pub enum HelperError {
 /// Mounts, and returns the session's descriptor.
 pub(super) fn mount(mountpoint: &Path, options: &OsStr) -> Result<OwnedFd, HelperError> {
     // Without CLOEXEC, since the helper inherits its end by number; ours must not go along.
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
-        .map_err(io::Error::from)?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::empty(),
+        None,
+    )
+    .map_err(io::Error::from)?;
     fcntl_setfd(&ours, FdFlags::CLOEXEC).map_err(io::Error::from)?;
     let mut command = Command::new(HELPER);
     command.arg("-o").arg(options).arg("--").arg(mountpoint);
     command.env("_FUSE_COMMFD", theirs.as_raw_fd().to_string());
-    let helper = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(missing)?;
+    let helper = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(missing)?;
     drop(theirs);
     let device = receive(&ours);
     let output = helper.wait_with_output()?;
@@ -52,9 +63,22 @@ pub(super) fn mount(mountpoint: &Path, options: &OsStr) -> Result<OwnedFd, Helpe
 /// Unmounts what is at `mountpoint`.
 pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), HelperError> {
     let mut command = Command::new(HELPER);
-    command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(mountpoint);
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().map_err(missing)?;
-    if output.status.success() { Ok(()) } else { Err(refusal(&output)) }
+    command
+        .arg("-u")
+        .args(lazy.then_some("-z"))
+        .arg("--")
+        .arg(mountpoint);
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(missing)?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(refusal(&output))
+    }
 }
 
 /// A value for `-o`, where a comma would begin the next option.
@@ -71,7 +95,12 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )
     })?;
     let device = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
@@ -81,7 +110,11 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
 }
 
 fn missing(error: io::Error) -> HelperError {
-    if error.kind() == io::ErrorKind::NotFound { HelperError::Missing } else { HelperError::Io(error) }
+    if error.kind() == io::ErrorKind::NotFound {
+        HelperError::Missing
+    } else {
+        HelperError::Io(error)
+    }
 }
 
 fn refusal(output: &Output) -> HelperError {

@@ -28,7 +28,15 @@ fn processes() -> impl Iterator<Item = u32> {
 fn named(pid: u32) -> Process {
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let command = command.trim_end();
-    Process { pid, command: if command.is_empty() { "a program" } else { command }.to_owned() }
+    Process {
+        pid,
+        command: if command.is_empty() {
+            "a program"
+        } else {
+            command
+        }
+        .to_owned(),
+    }
 }
 
 /// Processes that use the filesystem with this device number: working directory, root, open or mapped file. A process of
@@ -39,19 +47,33 @@ pub fn of_device(device: u64) -> Vec<Process> {
     let holds = |pid: &u32| {
         let process = Path::new("/proc").join(pid.to_string());
         let any_of = |folder: &str| {
-            let entries = fs::read_dir(process.join(folder)).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).any(|path| is_there(&path))
+            let entries = fs::read_dir(process.join(folder))
+                .into_iter()
+                .flatten()
+                .flatten();
+            entries
+                .map(|entry| entry.path())
+                .any(|path| is_there(&path))
         };
-        is_there(&process.join("cwd")) || is_there(&process.join("root")) || any_of("fd") || maps(&process, device)
+        is_there(&process.join("cwd"))
+            || is_there(&process.join("root"))
+            || any_of("fd")
+            || maps(&process, device)
     };
     processes().filter(holds).map(named).collect()
 }
 
 /// Lines of maps: range, permissions, offset, major:minor in hexadecimal, inode, path.
 fn maps(process: &Path, device: u64) -> bool {
-    let wanted = format!("{:02x}:{:02x}", rustix::fs::major(device), rustix::fs::minor(device));
+    let wanted = format!(
+        "{:02x}:{:02x}",
+        rustix::fs::major(device),
+        rustix::fs::minor(device)
+    );
     let maps = fs::read(process.join("maps")).unwrap_or_default();
-    String::from_utf8_lossy(&maps).lines().any(|line| line.split_ascii_whitespace().nth(3) == Some(&wanted))
+    String::from_utf8_lossy(&maps)
+        .lines()
+        .any(|line| line.split_ascii_whitespace().nth(3) == Some(&wanted))
 }
 
 /// The process that holds a flock(2) on this file: the daemon of a mounted volume.
@@ -60,8 +82,15 @@ fn maps(process: &Path, device: u64) -> bool {
 /// Where the file or `/proc/locks` cannot be read.
 pub fn of_lock(file: &Path) -> io::Result<Option<u32>> {
     let found = fs::metadata(file)?;
-    let device = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
-    Ok(lock_holder(&fs::read_to_string("/proc/locks")?, device, found.ino()))
+    let device = (
+        rustix::fs::major(found.dev()),
+        rustix::fs::minor(found.dev()),
+    );
+    Ok(lock_holder(
+        &fs::read_to_string("/proc/locks")?,
+        device,
+        found.ino(),
+    ))
 }
 
 /// Lines: number, class, `ADVISORY`, mode, pid, major:minor:inode (device in hexadecimal), range. Some filesystems (btrfs)
@@ -70,7 +99,9 @@ fn lock_holder(locks: &str, device: (u32, u32), inode: u64) -> Option<u32> {
     let mut candidates = Vec::new();
     for line in locks.lines() {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        let [_, "FLOCK", _, _, pid, place, ..] = fields[..] else { continue };
+        let [_, "FLOCK", _, _, pid, place, ..] = fields[..] else {
+            continue;
+        };
         let mut parts = place.split(':');
         let number = |part: Option<&str>| u32::from_str_radix(part?, 16).ok();
         let found = (number(parts.next()), number(parts.next()));
@@ -83,7 +114,11 @@ fn lock_holder(locks: &str, device: (u32, u32), inode: u64) -> Option<u32> {
         }
         candidates.extend(pid);
     }
-    if let [only] = candidates[..] { Some(only) } else { None }
+    if let [only] = candidates[..] {
+        Some(only)
+    } else {
+        None
+    }
 }
 
 /// The process that serves the FUSE connection of this device's minor number (Linux 5.19 or newer; a process of another
@@ -91,11 +126,18 @@ fn lock_holder(locks: &str, device: (u32, u32), inode: u64) -> Option<u32> {
 #[must_use]
 pub fn of_connection(minor: u32) -> Option<u32> {
     let serves = |pid: &u32| {
-        let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| fs::read_to_string(entry.path()).ok()).any(|info| {
-            let connection = info.lines().find_map(|line| line.strip_prefix("fuse_connection:"));
-            connection.and_then(|number| number.trim().parse().ok()) == Some(minor)
-        })
+        let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            .any(|info| {
+                let connection = info
+                    .lines()
+                    .find_map(|line| line.strip_prefix("fuse_connection:"));
+                connection.and_then(|number| number.trim().parse().ok()) == Some(minor)
+            })
     };
     processes().find(serves)
 }
@@ -120,6 +162,10 @@ mod tests {
     #[test]
     fn a_process_is_found_by_its_working_directory() {
         let here = fs::metadata(".").unwrap().dev();
-        assert!(of_device(here).iter().any(|process| process.pid == std::process::id()));
+        assert!(
+            of_device(here)
+                .iter()
+                .any(|process| process.pid == std::process::id())
+        );
     }
 }

@@ -46,7 +46,10 @@ impl Mount {
 /// Where `/proc` cannot be read.
 pub fn list() -> io::Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo")?;
-    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
+    Ok(text
+        .split(|byte| *byte == b'\n')
+        .filter_map(parse)
+        .collect())
 }
 
 /// The uppermost mount exactly at `path`, which is canonical.

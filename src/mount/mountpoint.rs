@@ -45,11 +45,20 @@ impl Place {
             && mount.is_cmkfs()
         {
             let pid = daemon_of(&mount);
-            return Err(MountError::AlreadyMounted { mountpoint: path, source_name: mount.source, pid });
+            return Err(MountError::AlreadyMounted {
+                mountpoint: path,
+                source_name: mount.source,
+                pid,
+            });
         }
-        let ciphertext = ciphertext.canonicalize().map_err(|error| unreachable(ciphertext, error))?;
+        let ciphertext = ciphertext
+            .canonicalize()
+            .map_err(|error| unreachable(ciphertext, error))?;
         if path.starts_with(&ciphertext) || ciphertext.starts_with(&path) {
-            return Err(MountError::Overlap { mountpoint: path, ciphertext });
+            return Err(MountError::Overlap {
+                mountpoint: path,
+                ciphertext,
+            });
         }
         Ok(Self(path))
     }
@@ -76,11 +85,14 @@ pub fn locate(mountpoint: &Path) -> Result<PathBuf, MountError> {
     match mountpoint.canonicalize() {
         Ok(path) => Ok(path),
         Err(error) if is_stale(&error) => {
-            let absolute = std::path::absolute(mountpoint).map_err(|error| unreachable(mountpoint, error))?;
+            let absolute =
+                std::path::absolute(mountpoint).map_err(|error| unreachable(mountpoint, error))?;
             let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
                 return Err(unreachable(mountpoint, error));
             };
-            let parent = parent.canonicalize().map_err(|error| unreachable(mountpoint, error))?;
+            let parent = parent
+                .canonicalize()
+                .map_err(|error| unreachable(mountpoint, error))?;
             Ok(parent.join(name))
         }
         Err(error) => Err(unreachable(mountpoint, error)),
@@ -88,14 +100,20 @@ pub fn locate(mountpoint: &Path) -> Result<PathBuf, MountError> {
 }
 
 fn is_stale(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOTCONN | Errno::CONNABORTED))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOTCONN | Errno::CONNABORTED)
+    )
 }
 
 fn unreachable(path: &Path, source: io::Error) -> MountError {
     match source.kind() {
         io::ErrorKind::NotFound => MountError::Missing(path.to_owned()),
         io::ErrorKind::NotADirectory => MountError::NotADirectory(path.to_owned()),
-        _ => MountError::Unreachable { path: path.to_owned(), source },
+        _ => MountError::Unreachable {
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 
@@ -111,9 +129,15 @@ fn clear_stale(path: &Path) -> Result<(), MountError> {
         };
         if !mount.is_cmkfs() {
             let filesystem_type = mount.filesystem_type;
-            return Err(MountError::ForeignStale { mountpoint: path.to_owned(), filesystem_type });
+            return Err(MountError::ForeignStale {
+                mountpoint: path.to_owned(),
+                filesystem_type,
+            });
         }
-        log::warn!("{} was mounted by a process that is gone; taking the place over", path.display());
+        log::warn!(
+            "{} was mounted by a process that is gone; taking the place over",
+            path.display()
+        );
         detach(path, true)?;
     }
     Ok(())
@@ -131,19 +155,32 @@ impl Mounted {
     ///
     /// # Errors
     /// Why the kernel or the helper refuses.
-    pub fn new(place: &Place, source: &OsStr, options: &MountOptions) -> Result<(Self, OwnedFd), MountError> {
+    pub fn new(
+        place: &Place,
+        source: &OsStr,
+        options: &MountOptions,
+    ) -> Result<(Self, OwnedFd), MountError> {
         let path = place.path().to_owned();
         let device = match mount_directly(&path, source, options) {
             Err(MountError::Refused { source: why, .. })
-                if why.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() =>
+                if why.kind() == io::ErrorKind::PermissionDenied
+                    && !rustix::process::geteuid().is_root() =>
             {
                 fusermount::mount(&path, &helper_options(source, options))?
             }
             result => result?,
         };
         let found = mountinfo::at(&path).map_err(|error| unreachable(&path, error))?;
-        let found = found.filter(Mount::is_cmkfs).ok_or_else(|| MountError::NotMounted(path.clone()))?;
-        Ok((Self { path, device: found.device }, device))
+        let found = found
+            .filter(Mount::is_cmkfs)
+            .ok_or_else(|| MountError::NotMounted(path.clone()))?;
+        Ok((
+            Self {
+                path,
+                device: found.device,
+            },
+            device,
+        ))
     }
 
     /// Where it is.
@@ -162,7 +199,9 @@ impl Mounted {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let root = rustix::fs::open(&self.path, flags, Mode::empty())?;
         if rustix::fs::fstat(&root)?.st_dev != makedev(self.device.0, self.device.1) {
-            return Err(io::Error::other("another filesystem is mounted over the mountpoint"));
+            return Err(io::Error::other(
+                "another filesystem is mounted over the mountpoint",
+            ));
         }
         rustix::fs::syncfs(&root)?;
         Ok(())
@@ -183,7 +222,10 @@ impl Mounted {
 
     /// Lets the kernel read ahead by 1 MiB instead of 128 KiB. Needs root; without it reading is merely slower.
     pub fn raise_readahead(&self) {
-        let path = format!("/sys/class/bdi/{}:{}/read_ahead_kb", self.device.0, self.device.1);
+        let path = format!(
+            "/sys/class/bdi/{}:{}/read_ahead_kb",
+            self.device.0, self.device.1
+        );
         if let Err(error) = std::fs::write(&path, "1024") {
             log::debug!("{path}: {error}");
         }
@@ -195,7 +237,9 @@ impl Mounted {
     /// [`MountError::Busy`] where it stays in use, unless `lazy`.
     pub fn unmount(&self, lazy: bool) -> Result<(), MountError> {
         let device = self.device;
-        let is_ours = || mountinfo::at(&self.path).map(|found| found.is_some_and(|mount| mount.device == device));
+        let is_ours = || {
+            mountinfo::at(&self.path).map(|found| found.is_some_and(|mount| mount.device == device))
+        };
         match is_ours() {
             Ok(true) => unmount(&self.path, device, lazy),
             Ok(false) => Ok(()),
@@ -215,7 +259,10 @@ pub fn unmount(path: &Path, device: (u32, u32), lazy: bool) -> Result<(), MountE
             Err(MountError::Busy { .. }) if Instant::now() < until => std::thread::sleep(PAUSE),
             Err(MountError::Busy { mountpoint, .. }) => {
                 let holders = holders::of_device(makedev(device.0, device.1));
-                return Err(MountError::Busy { mountpoint, holders });
+                return Err(MountError::Busy {
+                    mountpoint,
+                    holders,
+                });
             }
             result => return result,
         }
@@ -223,8 +270,16 @@ pub fn unmount(path: &Path, device: (u32, u32), lazy: bool) -> Result<(), MountE
 }
 
 fn detach(path: &Path, lazy: bool) -> Result<(), MountError> {
-    let flags = UnmountFlags::NOFOLLOW | if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-    let busy = || MountError::Busy { mountpoint: path.to_owned(), holders: Vec::new() };
+    let flags = UnmountFlags::NOFOLLOW
+        | if lazy {
+            UnmountFlags::DETACH
+        } else {
+            UnmountFlags::empty()
+        };
+    let busy = || MountError::Busy {
+        mountpoint: path.to_owned(),
+        holders: Vec::new(),
+    };
     match rustix::mount::unmount(path, flags) {
         Ok(()) => Ok(()),
         Err(Errno::BUSY) => Err(busy()),
@@ -232,28 +287,51 @@ fn detach(path: &Path, lazy: bool) -> Result<(), MountError> {
             Err(HelperError::Refused(words)) if words.contains("busy") => Err(busy()),
             result => Ok(result?),
         },
-        Err(error) => Err(MountError::Unmount { mountpoint: path.to_owned(), source: error.into() }),
+        Err(error) => Err(MountError::Unmount {
+            mountpoint: path.to_owned(),
+            source: error.into(),
+        }),
     }
 }
 
-fn mount_directly(path: &Path, source: &OsStr, options: &MountOptions) -> Result<OwnedFd, MountError> {
+fn mount_directly(
+    path: &Path,
+    source: &OsStr,
+    options: &MountOptions,
+) -> Result<OwnedFd, MountError> {
     let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| MountError::NoFuse(error.into()))?;
-    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let (user, group) = (
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
     let descriptor = device.as_raw_fd();
-    let mut data = format!("fd={descriptor},rootmode=40000,user_id={user},group_id={group},default_permissions");
+    let mut data = format!(
+        "fd={descriptor},rootmode=40000,user_id={user},group_id={group},default_permissions"
+    );
     if allow_other(options) {
         data.push_str(",allow_other");
     }
     let data = std::ffi::CString::new(data).map_err(|error| MountError::Session(error.into()))?;
-    rustix::mount::mount(source, path, FILESYSTEM_TYPE, options.flags, Some(data.as_c_str()))
-        .map_err(|error| MountError::Refused { mountpoint: path.to_owned(), source: error.into() })?;
+    rustix::mount::mount(
+        source,
+        path,
+        FILESYSTEM_TYPE,
+        options.flags,
+        Some(data.as_c_str()),
+    )
+    .map_err(|error| MountError::Refused {
+        mountpoint: path.to_owned(),
+        source: error.into(),
+    })?;
     Ok(device)
 }
 
 /// New objects belong to whoever makes them and the kernel checks permissions, so root's mounts are open by default.
 fn allow_other(options: &MountOptions) -> bool {
-    options.allow_other.unwrap_or_else(|| rustix::process::geteuid().is_root())
+    options
+        .allow_other
+        .unwrap_or_else(|| rustix::process::geteuid().is_root())
 }
 
 fn helper_options(source: &OsStr, options: &MountOptions) -> OsString {
@@ -273,7 +351,10 @@ fn helper_options(source: &OsStr, options: &MountOptions) -> OsString {
         (MountFlags::DIRSYNC, ",dirsync"),
         (MountFlags::NOSYMFOLLOW, ",nosymfollow"),
     ];
-    for (_, name) in names.iter().filter(|(flag, _)| options.flags.contains(*flag)) {
+    for (_, name) in names
+        .iter()
+        .filter(|(flag, _)| options.flags.contains(*flag))
+    {
         list.push(name);
     }
     list
@@ -303,6 +384,9 @@ mod tests {
     fn the_helper_is_told_flags_and_an_escaped_source() {
         let options: MountOptions = "ro,noexec,noatime,allow_other".parse().unwrap();
         let list = helper_options(OsStr::new("/a,b"), &options);
-        assert_eq!(list, r"subtype=cmkfs,default_permissions,fsname=/a\,b,allow_other,ro,noexec,noatime");
+        assert_eq!(
+            list,
+            r"subtype=cmkfs,default_permissions,fsname=/a\,b,allow_other,ro,noexec,noatime"
+        );
     }
 }

@@ -13,16 +13,52 @@ use rustix::mount::MountFlags;
 
 /// Options that take no value and mean something.
 const FLAGS: [&str; 27] = [
-    "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "diratime", "nodiratime",
-    "relatime", "norelatime", "strictatime", "nostrictatime", "sync", "async", "dirsync", "allow_other",
-    "noallow_other", "default_permissions", "nosymfollow", "symfollow", "defaults", "init", "lazytime",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "sync",
+    "async",
+    "dirsync",
+    "allow_other",
+    "noallow_other",
+    "default_permissions",
+    "nosymfollow",
+    "symfollow",
+    "defaults",
+    "init",
+    "lazytime",
 ];
 /// Options that take a value.
 const VALUES: [&str; 5] = ["fsname", "subtype", "keys", "passphrase-file", "log"];
 /// Meant for mount(8), systemd and fstab's readers, not for us.
 const IGNORED: [&str; 14] = [
-    "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "_rnetdev", "nolazytime", "comment",
-    "uhelper", "nonempty",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "nofail",
+    "_netdev",
+    "_rnetdev",
+    "nolazytime",
+    "comment",
+    "uhelper",
+    "nonempty",
 ];
 
 /// An option that cannot be taken.
@@ -40,8 +76,16 @@ pub enum OptionError {
 }
 
 fn known() -> String {
-    let values = VALUES.iter().filter(|name| **name != "subtype").map(|name| format!("{name}=…"));
-    FLAGS.iter().map(|name| (*name).to_owned()).chain(values).collect::<Vec<_>>().join(", ")
+    let values = VALUES
+        .iter()
+        .filter(|name| **name != "subtype")
+        .map(|name| format!("{name}=…"));
+    FLAGS
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain(values)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Mount options, later ones having overridden earlier ones.
@@ -105,14 +149,22 @@ impl MountOptions {
             None => (option, None),
         };
         let name = String::from_utf8_lossy(name);
-        if name.is_empty() || IGNORED.contains(&&*name) || name.starts_with("x-") || name.starts_with("X-") {
+        if name.is_empty()
+            || IGNORED.contains(&&*name)
+            || name.starts_with("x-")
+            || name.starts_with("X-")
+        {
             return Ok(());
         }
         match value {
             None if FLAGS.contains(&&*name) => self.flag(&name),
             Some(value) if VALUES.contains(&&*name) => self.value(&name, value),
-            None if VALUES.contains(&&*name) => return Err(OptionError::NoValue(name.into_owned())),
-            Some(_) if FLAGS.contains(&&*name) => return Err(OptionError::Value(name.into_owned())),
+            None if VALUES.contains(&&*name) => {
+                return Err(OptionError::NoValue(name.into_owned()));
+            }
+            Some(_) if FLAGS.contains(&&*name) => {
+                return Err(OptionError::Value(name.into_owned()));
+            }
             _ => return Err(OptionError::Unknown(name.into_owned())),
         }
         Ok(())
@@ -185,8 +237,15 @@ fn split(list: &OsStr) -> Vec<Vec<u8>> {
         match byte {
             b',' => options.push(Vec::new()),
             _ => {
-                let escaped = matches!((byte, bytes.as_slice().first()), (b'\\', Some(b',' | b'\\')));
-                let byte = if escaped { bytes.next().unwrap_or(byte) } else { byte };
+                let escaped = matches!(
+                    (byte, bytes.as_slice().first()),
+                    (b'\\', Some(b',' | b'\\'))
+                );
+                let byte = if escaped {
+                    bytes.next().unwrap_or(byte)
+                } else {
+                    byte
+                };
                 if let Some(last) = options.last_mut() {
                     last.push(*byte);
                 }
@@ -204,33 +263,54 @@ mod tests {
     fn later_options_override_earlier_ones() {
         let options: MountOptions = "ro,noexec,suid,rw,noatime,relatime".parse().unwrap();
         assert!(!options.read_only());
-        assert_eq!(options.flags, MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::RELATIME);
+        assert_eq!(
+            options.flags,
+            MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::RELATIME
+        );
     }
 
     #[test]
     fn suid_and_devices_are_off_unless_asked_for() {
-        assert_eq!(MountOptions::default().flags, MountFlags::NOSUID | MountFlags::NODEV);
-        assert_eq!("defaults".parse::<MountOptions>().unwrap().flags, MountFlags::empty());
+        assert_eq!(
+            MountOptions::default().flags,
+            MountFlags::NOSUID | MountFlags::NODEV
+        );
+        assert_eq!(
+            "defaults".parse::<MountOptions>().unwrap().flags,
+            MountFlags::empty()
+        );
     }
 
     #[test]
     fn what_fstab_says_to_others_is_ignored() {
         let noise = "noauto,user,_netdev,nofail,x-systemd.automount,x-gvfs-show,comment=hello,,default_permissions";
-        assert_eq!(noise.parse::<MountOptions>().unwrap(), MountOptions::default());
+        assert_eq!(
+            noise.parse::<MountOptions>().unwrap(),
+            MountOptions::default()
+        );
     }
 
     #[test]
     fn values_may_hold_commas_equals_and_spaces() {
-        let options: MountOptions = r"fsname=a\,suid b=c\\,keys=/k,init,allow_other".parse().unwrap();
+        let options: MountOptions = r"fsname=a\,suid b=c\\,keys=/k,init,allow_other"
+            .parse()
+            .unwrap();
         assert_eq!(options.fsname.as_deref(), Some(OsStr::new(r"a,suid b=c\")));
         assert_eq!(options.keys, Some("/k".into()));
-        assert!(options.init && options.allow_other == Some(true) && options.flags.contains(MountFlags::NOSUID));
+        assert!(
+            options.init
+                && options.allow_other == Some(true)
+                && options.flags.contains(MountFlags::NOSUID)
+        );
     }
 
     #[test]
     fn mistakes_are_named() {
         let error = |list: &str| list.parse::<MountOptions>().unwrap_err();
-        assert_eq!(error("rw,wibble"), OptionError::Unknown("wibble".to_owned()));
+        assert_eq!(
+            error("rw,wibble"),
+            OptionError::Unknown("wibble".to_owned())
+        );
         assert!(error("wibble").to_string().contains("fsname=…"));
         assert_eq!(error("fsname"), OptionError::NoValue("fsname".to_owned()));
         assert_eq!(error("ro=1"), OptionError::Value("ro".to_owned()));

@@ -51,7 +51,14 @@ impl Watcher {
         invalidator: Invalidator,
         in_flight: InFlight,
     ) -> Self {
-        Self { fs, keys, mounted, invalidator, in_flight, unreadable_since: HashMap::new() }
+        Self {
+            fs,
+            keys,
+            mounted,
+            invalidator,
+            in_flight,
+            unreadable_since: HashMap::new(),
+        }
     }
 
     /// Checks every key once and acts on what has changed.
@@ -83,8 +90,15 @@ impl Watcher {
             self.unreadable_since.remove(&key);
             return answer;
         }
-        let since = *self.unreadable_since.entry(key).or_insert_with(Instant::now);
-        if since.elapsed() < STORE_GRACE { Ok(()) } else { answer }
+        let since = *self
+            .unreadable_since
+            .entry(key)
+            .or_insert_with(Instant::now);
+        if since.elapsed() < STORE_GRACE {
+            Ok(())
+        } else {
+            answer
+        }
     }
 
     fn revoke(&self, key: KeyId, why: KeyUnavailable) {
@@ -104,14 +118,20 @@ impl Watcher {
     fn write_back(&self) {
         let (done, finished) = channel();
         let mounted = Arc::clone(&self.mounted);
-        let spawned = std::thread::Builder::new().name("cmkfs-writeback".to_owned()).spawn(move || {
-            // Nobody waits any more where the deadline has passed.
-            let _ = done.send(mounted.write_back());
-        });
+        let spawned = std::thread::Builder::new()
+            .name("cmkfs-writeback".to_owned())
+            .spawn(move || {
+                // Nobody waits any more where the deadline has passed.
+                let _ = done.send(mounted.write_back());
+            });
         match spawned.map(|_| finished.recv_timeout(WRITE_BACK)) {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) | Err(error) => log::warn!("dirty pages were not written before a key's withdrawal: {error}"),
-            Ok(Err(_)) => log::warn!("not all dirty pages could be written before a key's withdrawal"),
+            Ok(Ok(Err(error))) | Err(error) => {
+                log::warn!("dirty pages were not written before a key's withdrawal: {error}")
+            }
+            Ok(Err(_)) => {
+                log::warn!("not all dirty pages could be written before a key's withdrawal")
+            }
         }
     }
 }

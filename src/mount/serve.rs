@@ -37,7 +37,10 @@ pub struct Job {
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("place", &self.place).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("place", &self.place)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +50,13 @@ impl std::fmt::Debug for Job {
 /// # Errors
 /// Why it cannot be mounted, or what ended it other than an unmount.
 pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result<(), MountError> {
-    let Job { fs, keys, place, source, options } = job;
+    let Job {
+        fs,
+        keys,
+        place,
+        source,
+        options,
+    } = job;
     let fs = Arc::new(fs);
     // Taken before mounting, so that no signal can kill the process and leave a dead mount.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(MountError::Session)?;
@@ -84,17 +93,25 @@ fn run(
     let running = connected.serve().map_err(MountError::Session)?;
     let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;
     let sealed = Arc::clone(fs);
-    let sealer = Ticker::start("cmkfs-seal", SEALING, move || sealed.seal_idle()).map_err(MountError::Session)?;
-    let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step()).map_err(MountError::Session)?;
+    let sealer = Ticker::start("cmkfs-seal", SEALING, move || sealed.seal_idle())
+        .map_err(MountError::Session)?;
+    let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step())
+        .map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
     drop((watcher, sealer));
     unmounter.stop();
     result
 }
 
-fn announce(mounted: &Mounted, ready: impl FnOnce() -> Result<(), MountError>) -> Result<(), MountError> {
+fn announce(
+    mounted: &Mounted,
+    ready: impl FnOnce() -> Result<(), MountError>,
+) -> Result<(), MountError> {
     mounted.raise_readahead();
-    mounted.probe().map_err(|source| MountError::Silent { mountpoint: mounted.path().to_owned(), source })?;
+    mounted.probe().map_err(|source| MountError::Silent {
+        mountpoint: mounted.path().to_owned(),
+        source,
+    })?;
     log::info!("mounted on {}", mounted.path().display());
     ready()
 }

@@ -19,22 +19,33 @@ impl Ticker {
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(name: &str, interval: Duration, mut step: impl FnMut() + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        name: &str,
+        interval: Duration,
+        mut step: impl FnMut() + Send + 'static,
+    ) -> io::Result<Self> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let told = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let (stopped, changed) = &*told;
-            loop {
-                let mut guard = stopped.lock();
-                let timed_out = changed.wait_while_for(&mut guard, |stopped| !*stopped, interval).timed_out();
-                drop(guard);
-                if !timed_out {
-                    return;
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let (stopped, changed) = &*told;
+                loop {
+                    let mut guard = stopped.lock();
+                    let timed_out = changed
+                        .wait_while_for(&mut guard, |stopped| !*stopped, interval)
+                        .timed_out();
+                    drop(guard);
+                    if !timed_out {
+                        return;
+                    }
+                    step();
                 }
-                step();
-            }
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
+            })?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -59,7 +70,10 @@ mod tests {
     #[test]
     fn it_ticks_and_stops_without_waiting_for_the_interval() {
         let (sender, receiver) = channel();
-        let ticker = Ticker::start("test", Duration::from_millis(1), move || sender.send(()).unwrap_or(())).unwrap();
+        let ticker = Ticker::start("test", Duration::from_millis(1), move || {
+            sender.send(()).unwrap_or(())
+        })
+        .unwrap();
         receiver.recv().unwrap();
         receiver.recv().unwrap();
         drop(ticker);

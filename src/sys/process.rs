@@ -1,17 +1,26 @@
 //! What a process that holds keys, or serves others' files, asks of the kernel for itself.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask};
-use rustix::thread::{CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
+};
+use rustix::thread::{
+    CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits,
+};
 
 /// No core dump, and no other process of the same user may read this one's memory: there are keys in it. Does not keep
 /// the process from its own `/proc/self`.
 pub fn protect_memory() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     if let Err(error) = setrlimit(Resource::Core, none) {
         log::warn!("core dumps cannot be switched off: {error}");
     }
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        log::warn!("the process's memory cannot be protected from others of the same user: {error}");
+        log::warn!(
+            "the process's memory cannot be protected from others of the same user: {error}"
+        );
     }
 }
 
@@ -28,9 +37,15 @@ pub fn prepare_for_serving() {
 /// One descriptor for each file that is open in the mount.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        log::debug!("the limit of open files stays at {:?}: {error}", limit.current);
+        log::debug!(
+            "the limit of open files stays at {:?}: {error}",
+            limit.current
+        );
     }
 }
 

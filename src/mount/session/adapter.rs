@@ -9,15 +9,18 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use parking_lot::Mutex;
 
 use super::report::Reporter;
 use super::{InFlight, convert, seek};
-use crate::fs::{Attributes, Caller, Fill, FileKind, FileSystem, FsResult, NodeType, ROOT_NODE, SetAttributes};
+use crate::fs::{
+    Attributes, Caller, FileKind, FileSystem, Fill, FsResult, NodeType, ROOT_NODE, SetAttributes,
+};
 use crate::mount::mountpoint::Mounted;
 
 /// How long the kernel may believe what it was told: nobody else changes a mounted volume, so only revocation could make
@@ -60,11 +63,21 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    pub(super) fn new(fs: Arc<FileSystem>, mounted: Arc<Mounted>, in_flight: InFlight) -> io::Result<Self> {
+    pub(super) fn new(
+        fs: Arc<FileSystem>,
+        mounted: Arc<Mounted>,
+        in_flight: InFlight,
+    ) -> io::Result<Self> {
         let reporter = Arc::new(Reporter::default());
         let seeks = seek::start(Arc::clone(&fs), mounted, Arc::clone(&reporter))?;
         let root = Mutex::new(fs.attributes(ROOT_NODE, None).ok());
-        Ok(Self { fs, in_flight, reporter, seeks, root })
+        Ok(Self {
+            fs,
+            in_flight,
+            reporter,
+            seeks,
+            root,
+        })
     }
 
     /// The errno of a failed operation, logged where the log should hear of it.
@@ -79,15 +92,31 @@ impl Adapter {
         }
     }
 
-    fn reply_entry(&self, operation: &str, parent: INodeNo, result: FsResult<Attributes>, reply: ReplyEntry) {
+    fn reply_entry(
+        &self,
+        operation: &str,
+        parent: INodeNo,
+        result: FsResult<Attributes>,
+        reply: ReplyEntry,
+    ) {
         match result {
             Ok(attributes) => reply.entry(&VALID, &convert::attributes(&attributes), GENERATION),
             Err(error) => reply.error(self.errno(operation, parent, &error)),
         }
     }
 
-    fn reply_attributes(&self, operation: &str, node: INodeNo, result: FsResult<Attributes>, reply: ReplyAttr) {
-        let result = if node.0 == ROOT_NODE { self.remember_root(result) } else { result };
+    fn reply_attributes(
+        &self,
+        operation: &str,
+        node: INodeNo,
+        result: FsResult<Attributes>,
+        reply: ReplyAttr,
+    ) {
+        let result = if node.0 == ROOT_NODE {
+            self.remember_root(result)
+        } else {
+            result
+        };
         match result {
             Ok(attributes) => reply.attr(&VALID, &convert::attributes(&attributes)),
             Err(error) => reply.error(self.errno(operation, node, &error)),
@@ -107,7 +136,14 @@ impl Adapter {
     }
 
     /// Size probing (`size` 0), ERANGE, or the value.
-    fn reply_xattr(&self, operation: &str, node: INodeNo, result: FsResult<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    fn reply_xattr(
+        &self,
+        operation: &str,
+        node: INodeNo,
+        result: FsResult<Vec<u8>>,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
         match result {
             Ok(value) if value.len() > XATTR_MAX => reply.error(Errno::E2BIG),
             Ok(value) => match u32::try_from(value.len()) {
@@ -121,7 +157,11 @@ impl Adapter {
 }
 
 fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+    Caller {
+        uid: request.uid(),
+        gid: request.gid(),
+        pid: request.pid(),
+    }
 }
 
 fn handle(handle: Option<FileHandle>) -> Option<u64> {
@@ -155,8 +195,19 @@ impl Filesystem for Adapter {
         self.fs.forget(node.0, lookups);
     }
 
-    fn getattr(&self, _request: &Request, node: INodeNo, file: Option<FileHandle>, reply: ReplyAttr) {
-        self.reply_attributes("getattr", node, self.fs.attributes(node.0, handle(file)), reply);
+    fn getattr(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        file: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        self.reply_attributes(
+            "getattr",
+            node,
+            self.fs.attributes(node.0, handle(file)),
+            reply,
+        );
     }
 
     fn setattr(
@@ -186,7 +237,9 @@ impl Filesystem for Adapter {
             atime: atime.map(convert::set_time),
             mtime: mtime.map(convert::set_time),
         };
-        let result = self.fs.set_attributes(caller(request), node.0, handle(file), &changes);
+        let result = self
+            .fs
+            .set_attributes(caller(request), node.0, handle(file), &changes);
         match result {
             Ok(attributes) => self.reply_attributes("setattr", node, Ok(attributes), reply),
             // A change that failed is never answered with what is remembered of the root.
@@ -216,12 +269,31 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         };
         let node = NodeType { kind, device };
-        let result = self.fs.make_node(caller(request), parent.0, name, convert::new_mode(mode, umask), node);
+        let result = self.fs.make_node(
+            caller(request),
+            parent.0,
+            name,
+            convert::new_mode(mode, umask),
+            node,
+        );
         self.reply_entry("mknod", parent, result, reply);
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let result = self.fs.make_directory(caller(request), parent.0, name, convert::new_mode(mode, umask));
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let result = self.fs.make_directory(
+            caller(request),
+            parent.0,
+            name,
+            convert::new_mode(mode, umask),
+        );
         self.reply_entry("mkdir", parent, result, reply);
     }
 
@@ -230,11 +302,25 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.reply_empty("rmdir", parent, self.fs.remove_directory(parent.0, name), reply);
+        self.reply_empty(
+            "rmdir",
+            parent,
+            self.fs.remove_directory(parent.0, name),
+            reply,
+        );
     }
 
-    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let result = self.fs.make_symlink(caller(request), parent.0, name, target.as_os_str());
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let result = self
+            .fs
+            .make_symlink(caller(request), parent.0, name, target.as_os_str());
         self.reply_entry("symlink", parent, result, reply);
     }
 
@@ -251,15 +337,35 @@ impl Filesystem for Adapter {
         let Some(mode) = convert::rename_mode(flags) else {
             return reply.error(Errno::EINVAL);
         };
-        self.reply_empty("rename", parent, self.fs.rename(parent.0, name, new_parent.0, new_name, mode), reply);
+        self.reply_empty(
+            "rename",
+            parent,
+            self.fs.rename(parent.0, name, new_parent.0, new_name, mode),
+            reply,
+        );
     }
 
-    fn link(&self, _request: &Request, node: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
-        self.reply_entry("link", node, self.fs.link(node.0, new_parent.0, new_name), reply);
+    fn link(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        self.reply_entry(
+            "link",
+            node,
+            self.fs.link(node.0, new_parent.0, new_name),
+            reply,
+        );
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.fs.open(caller(request), node.0, convert::open_flags(flags)) {
+        match self
+            .fs
+            .open(caller(request), node.0, convert::open_flags(flags))
+        {
             Ok(opened) => reply.opened(FileHandle(opened.handle), convert::opened_flags(&opened)),
             Err(error) => reply.error(self.errno("open", node, &error)),
         }
@@ -275,7 +381,10 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (mode, flags) = (convert::new_mode(mode, umask), convert::open_flags(OpenFlags(flags)));
+        let (mode, flags) = (
+            convert::new_mode(mode, umask),
+            convert::open_flags(OpenFlags(flags)),
+        );
         match self.fs.create(caller(request), parent.0, name, mode, flags) {
             Ok((attributes, opened)) => reply.created(
                 &VALID,
@@ -300,9 +409,11 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let _answer = self.in_flight.0.read();
-        with_buffer(size as usize, |buffer| match self.fs.read(file.0, offset, buffer) {
-            Ok(length) => reply.data(&buffer[..length.min(buffer.len())]),
-            Err(error) => reply.error(self.errno("read", node, &error)),
+        with_buffer(size as usize, |buffer| {
+            match self.fs.read(file.0, offset, buffer) {
+                Ok(length) => reply.data(&buffer[..length.min(buffer.len())]),
+                Err(error) => reply.error(self.errno("read", node, &error)),
+            }
         });
     }
 
@@ -325,7 +436,14 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn flush(&self, _request: &Request, node: INodeNo, file: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        file: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
         self.reply_empty("flush", node, self.fs.flush(file.0), reply);
     }
 
@@ -343,7 +461,14 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsync(&self, _request: &Request, node: INodeNo, file: FileHandle, data_only: bool, reply: ReplyEmpty) {
+    fn fsync(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        file: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
         self.reply_empty("fsync", node, self.fs.sync(file.0, data_only), reply);
     }
 
@@ -360,17 +485,36 @@ impl Filesystem for Adapter {
         let Some(mode) = convert::allocate_mode(mode) else {
             return reply.error(Errno::EOPNOTSUPP);
         };
-        self.reply_empty("fallocate", node, self.fs.allocate(file.0, mode, offset, length), reply);
+        self.reply_empty(
+            "fallocate",
+            node,
+            self.fs.allocate(file.0, mode, offset, length),
+            reply,
+        );
     }
 
-    fn lseek(&self, _request: &Request, node: INodeNo, file: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        file: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let Some(what) = convert::seek(whence) else {
             return reply.error(Errno::EINVAL);
         };
         let Ok(offset) = u64::try_from(offset) else {
             return reply.error(Errno::ENXIO);
         };
-        let request = seek::Request { node: node.0, handle: file.0, offset, what, reply };
+        let request = seek::Request {
+            node: node.0,
+            handle: file.0,
+            offset,
+            what,
+            reply,
+        };
         if self.fs.has_writers(node.0) {
             // Gone only if its thread is, and then the dropped reply answers EIO.
             let _ = self.seeks.send(request);
@@ -383,13 +527,23 @@ impl Filesystem for Adapter {
         match self.fs.open_directory(node.0) {
             // The kernel drops its listing by itself when it changes the directory, and nobody else does.
             Ok(opened) => {
-                reply.opened(FileHandle(opened), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+                reply.opened(
+                    FileHandle(opened),
+                    FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+                );
             }
             Err(error) => reply.error(self.errno("opendir", node, &error)),
         }
     }
 
-    fn readdir(&self, _request: &Request, node: INodeNo, directory: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        directory: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
         let _answer = self.in_flight.0.read();
         let mut taken = false;
         let result = self.fs.read_directory(directory.0, offset, &mut |entry| {
@@ -417,20 +571,31 @@ impl Filesystem for Adapter {
     ) {
         let _answer = self.in_flight.0.read();
         let mut taken = false;
-        let result = self.fs.read_directory_plus(directory.0, offset, &mut |entry| {
-            let node = INodeNo(entry.node);
-            let mut attributes =
-                entry.attributes.as_ref().map_or_else(|| convert::absent(entry.kind), convert::attributes);
-            if entry.name == "." || entry.name == ".." {
-                // fuser takes the entry's number from here, and the kernel counts no lookup of these two.
-                attributes.ino = node;
-            }
-            if reply.add(node, entry.next_offset, entry.name, &VALID, &attributes, GENERATION) {
-                return Fill::Full;
-            }
-            taken = true;
-            Fill::Taken
-        });
+        let result = self
+            .fs
+            .read_directory_plus(directory.0, offset, &mut |entry| {
+                let node = INodeNo(entry.node);
+                let mut attributes = entry
+                    .attributes
+                    .as_ref()
+                    .map_or_else(|| convert::absent(entry.kind), convert::attributes);
+                if entry.name == "." || entry.name == ".." {
+                    // fuser takes the entry's number from here, and the kernel counts no lookup of these two.
+                    attributes.ino = node;
+                }
+                if reply.add(
+                    node,
+                    entry.next_offset,
+                    entry.name,
+                    &VALID,
+                    &attributes,
+                    GENERATION,
+                ) {
+                    return Fill::Full;
+                }
+                taken = true;
+                Fill::Taken
+            });
         match result {
             Err(error) if !taken => reply.error(self.errno("readdirplus", node, &error)),
             // Entries taken are lookups counted: they have to reach the kernel, or it would never forget them.
@@ -450,7 +615,14 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _request: &Request, node: INodeNo, directory: FileHandle, _data: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        directory: FileHandle,
+        _data: bool,
+        reply: ReplyEmpty,
+    ) {
         self.reply_empty("fsyncdir", node, self.fs.sync_directory(directory.0), reply);
     }
 
@@ -480,12 +652,31 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let result = self.fs.set_xattr(caller(request), node.0, name, value, convert::xattr_mode(flags));
+        let result = self.fs.set_xattr(
+            caller(request),
+            node.0,
+            name,
+            value,
+            convert::xattr_mode(flags),
+        );
         self.reply_empty("setxattr", node, result, reply);
     }
 
-    fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.reply_xattr("getxattr", node, self.fs.get_xattr(node.0, name), size, reply);
+    fn getxattr(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        self.reply_xattr(
+            "getxattr",
+            node,
+            self.fs.get_xattr(node.0, name),
+            size,
+            reply,
+        );
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
@@ -493,7 +684,12 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.reply_empty("removexattr", node, self.fs.remove_xattr(node.0, name), reply);
+        self.reply_empty(
+            "removexattr",
+            node,
+            self.fs.remove_xattr(node.0, name),
+            reply,
+        );
     }
 }
 
@@ -504,8 +700,13 @@ mod tests {
     #[test]
     fn the_read_buffer_is_page_aligned_and_reused() {
         let first = with_buffer(4096, |buffer| (buffer.as_ptr() as usize, buffer.len()));
-        let second = with_buffer(MAX_WRITE as usize, |buffer| (buffer.as_ptr() as usize, buffer.len()));
+        let second = with_buffer(MAX_WRITE as usize, |buffer| {
+            (buffer.as_ptr() as usize, buffer.len())
+        });
         assert_eq!(first.0 % PAGE, 0);
-        assert_eq!((first.0, first.1, second.1), (second.0, 4096, MAX_WRITE as usize));
+        assert_eq!(
+            (first.0, first.1, second.1),
+            (second.0, 4096, MAX_WRITE as usize)
+        );
     }
 }

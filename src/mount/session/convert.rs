@@ -3,10 +3,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use fuser::{Errno, FileAttr, FileType, FopenFlags, INodeNo, InitFlags, OpenAccMode, RenameFlags, TimeOrNow};
+use fuser::{
+    Errno, FileAttr, FileType, FopenFlags, INodeNo, InitFlags, OpenAccMode, RenameFlags, TimeOrNow,
+};
 
 use crate::fs::{
-    AllocateMode, Attributes, FileKind, FileTime, NewMode, OpenFlags, Opened, RenameMode, Seek, SetTime, XattrMode,
+    AllocateMode, Attributes, FileKind, FileTime, NewMode, OpenFlags, Opened, RenameMode, Seek,
+    SetTime, XattrMode,
 };
 
 const PERMISSIONS: u32 = 0o7777;
@@ -87,7 +90,10 @@ pub(super) const fn node_kind(mode: u32) -> Option<FileKind> {
 
 /// The mode of something to be made.
 pub(super) const fn new_mode(mode: u32, umask: u32) -> NewMode {
-    NewMode { permissions: mode & PERMISSIONS, umask }
+    NewMode {
+        permissions: mode & PERMISSIONS,
+        umask,
+    }
 }
 
 /// The permission bits of a mode to be set.
@@ -113,11 +119,19 @@ fn system_time(time: FileTime) -> SystemTime {
 pub(super) fn file_time(time: SystemTime) -> FileTime {
     let as_seconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => FileTime { seconds: as_seconds(after.as_secs()), nanoseconds: after.subsec_nanos() },
+        Ok(after) => FileTime {
+            seconds: as_seconds(after.as_secs()),
+            nanoseconds: after.subsec_nanos(),
+        },
         Err(before) => {
             let before = before.duration();
-            let seconds = 0_i64.checked_sub_unsigned(before.as_secs()).unwrap_or(i64::MIN);
-            FileTime { seconds, nanoseconds: before.subsec_nanos() }
+            let seconds = 0_i64
+                .checked_sub_unsigned(before.as_secs())
+                .unwrap_or(i64::MIN);
+            FileTime {
+                seconds,
+                nanoseconds: before.subsec_nanos(),
+            }
         }
     }
 }
@@ -132,12 +146,19 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
 
 /// How a file is opened.
 pub(super) fn open_flags(flags: fuser::OpenFlags) -> OpenFlags {
-    OpenFlags { write: flags.acc_mode() != OpenAccMode::O_RDONLY, truncate: flags.0 & libc::O_TRUNC != 0 }
+    OpenFlags {
+        write: flags.acc_mode() != OpenAccMode::O_RDONLY,
+        truncate: flags.0 & libc::O_TRUNC != 0,
+    }
 }
 
 /// What the kernel may do with an opened file.
 pub(super) fn opened_flags(opened: &Opened) -> FopenFlags {
-    if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
+    if opened.keep_cache {
+        FopenFlags::FOPEN_KEEP_CACHE
+    } else {
+        FopenFlags::empty()
+    }
 }
 
 /// The flags of renameat2(2); `None` for what no filesystem of ours does (RENAME_WHITEOUT, combinations).
@@ -222,8 +243,18 @@ mod tests {
 
     #[test]
     fn times_before_1970_survive_what_fuser_does_to_them() {
-        for (seconds, nanoseconds) in [(0, 0), (1, 5), (-1, 0), (-1, 999_999_999), (-2, 1), (-86_400, 500_000_000)] {
-            let time = FileTime { seconds, nanoseconds };
+        for (seconds, nanoseconds) in [
+            (0, 0),
+            (1, 5),
+            (-1, 0),
+            (-1, 999_999_999),
+            (-2, 1),
+            (-86_400, 500_000_000),
+        ] {
+            let time = FileTime {
+                seconds,
+                nanoseconds,
+            };
             assert_eq!(file_time(as_fuser_decodes(seconds, nanoseconds)), time);
         }
     }
@@ -231,7 +262,12 @@ mod tests {
     #[test]
     fn times_are_shown_as_they_are() {
         let epoch = SystemTime::UNIX_EPOCH;
-        let shown = |seconds, nanoseconds| system_time(FileTime { seconds, nanoseconds });
+        let shown = |seconds, nanoseconds| {
+            system_time(FileTime {
+                seconds,
+                nanoseconds,
+            })
+        };
         assert_eq!(shown(1, 2), epoch + Duration::new(1, 2));
         assert_eq!(shown(-1, 0), epoch - Duration::from_secs(1));
         assert_eq!(shown(-1, 750_000_000), epoch - Duration::from_millis(250));
@@ -240,10 +276,19 @@ mod tests {
     #[test]
     fn only_supported_flags_are_taken() {
         assert_eq!(rename_mode(RenameFlags::empty()), Some(RenameMode::Replace));
-        assert_eq!(rename_mode(RenameFlags::RENAME_NOREPLACE), Some(RenameMode::NoReplace));
-        assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE), Some(RenameMode::Exchange));
+        assert_eq!(
+            rename_mode(RenameFlags::RENAME_NOREPLACE),
+            Some(RenameMode::NoReplace)
+        );
+        assert_eq!(
+            rename_mode(RenameFlags::RENAME_EXCHANGE),
+            Some(RenameMode::Exchange)
+        );
         assert_eq!(rename_mode(RenameFlags::RENAME_WHITEOUT), None);
-        assert_eq!(allocate_mode(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE), Some(AllocateMode::PunchHole));
+        assert_eq!(
+            allocate_mode(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE),
+            Some(AllocateMode::PunchHole)
+        );
         assert_eq!(allocate_mode(libc::FALLOC_FL_PUNCH_HOLE), None);
         assert_eq!(allocate_mode(libc::FALLOC_FL_COLLAPSE_RANGE), None);
         assert_eq!(node_kind(libc::S_IFDIR), None);

@@ -24,7 +24,9 @@ use adapter::Adapter;
 /// Workers that answer the kernel: enough that a few slow fsyncs do not keep everybody else waiting, few enough not to
 /// fight for the processors.
 fn workers() -> usize {
-    std::thread::available_parallelism().map_or(4, usize::from).clamp(4, 16)
+    std::thread::available_parallelism()
+        .map_or(4, usize::from)
+        .clamp(4, 16)
 }
 
 /// Requests whose answer carries plaintext, from before the core is asked until the answer is sent.
@@ -51,7 +53,9 @@ impl Running {
     /// # Errors
     /// What ended the session, other than the end of the mount.
     pub fn join(self) -> io::Result<()> {
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker of the session panicked")))
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a worker of the session panicked")))
     }
 }
 
@@ -117,7 +121,9 @@ impl Connected {
     /// # Errors
     /// Where no thread can be started.
     pub fn serve(self) -> io::Result<Running> {
-        let thread = std::thread::Builder::new().name("cmkfs-session".to_owned()).spawn(move || self.session.run())?;
+        let thread = std::thread::Builder::new()
+            .name("cmkfs-session".to_owned())
+            .spawn(move || self.session.run())?;
         Ok(Running { thread })
     }
 }

@@ -33,7 +33,10 @@ impl Reporter {
 
     fn is_news(&self, node: NodeId, now: Instant) -> bool {
         let mut heard = self.0.lock();
-        if heard.get(&node).is_some_and(|last| now.duration_since(*last) < QUIET) {
+        if heard
+            .get(&node)
+            .is_some_and(|last| now.duration_since(*last) < QUIET)
+        {
             return false;
         }
         if heard.len() >= REMEMBERED {
@@ -58,7 +61,9 @@ mod tests {
         assert!(reporter.is_news(7, start));
         assert!(!reporter.is_news(7, start + QUIET / 2));
         assert!(reporter.is_news(7, start + QUIET));
-        let reported = (0..10_000).filter(|node| reporter.is_news(100 + node, start + QUIET)).count();
+        let reported = (0..10_000)
+            .filter(|node| reporter.is_news(100 + node, start + QUIET))
+            .count();
         assert!(reported < REMEMBERED);
         assert!(reporter.is_news(7, start + QUIET * 3));
     }

@@ -46,7 +46,13 @@ fn serve(fs: &FileSystem, mounted: &Mounted, reporter: &Reporter, requests: &Rec
 
 /// Asks the core and answers.
 pub(super) fn answer(fs: &FileSystem, reporter: &Reporter, request: Request) {
-    let Request { node, handle, offset, what, reply } = request;
+    let Request {
+        node,
+        handle,
+        offset,
+        what,
+        reply,
+    } = request;
     match fs.seek(handle, offset, what) {
         Ok(found) => match i64::try_from(found) {
             Ok(found) => reply.offset(found),

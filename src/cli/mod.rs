@@ -1,0 +1,6 @@
+//! The command line.
+
+pub mod init;
+pub mod mount;
+pub mod status;
+pub mod unmount;
