@@ -26,6 +26,10 @@ pub fn protect_memory() {
 
 /// Makes ready for serving a filesystem. To be called before any thread is started, because threads inherit it.
 pub fn prepare_for_serving() {
+    // The kernel calls a program that was started through /proc/self/exe "exe".
+    if let Err(error) = rustix::thread::set_name(c"cmkfs") {
+        log::debug!("the process's name stays: {error}");
+    }
     // Callers' umasks come with their requests.
     umask(rustix::fs::Mode::empty());
     raise_descriptor_limit();
