@@ -18,6 +18,7 @@ pub mod crypto;
 pub mod format;
 pub mod fs;
 pub mod ids;
+pub mod kms;
 pub mod mount;
 pub mod secret;
 pub mod sys;

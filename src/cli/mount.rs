@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::args::Global;
+use super::message::CliError;
+use super::{init, keystore};
 use crate::fs::FileSystem;
-use crate::fs::keys::KeyPort;
+use crate::kms::KeyService;
 use crate::mount::daemon::{self, Outcome};
 use crate::mount::mountpoint::Place;
 use crate::mount::options::OptionError;
@@ -23,41 +26,42 @@ use crate::volume::{self, Access, VolumeError};
 const TAKE_OVER: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Mount a volume.
+/// The arguments of `cmkfs mount`.
 #[derive(Debug, Clone, Args)]
 pub struct MountArgs {
-    /// Make the volume and the mountpoint where they are missing
+    /// Make the volume and the mountpoint where they are missing.
     #[arg(long)]
     pub init: bool,
-    /// Directory that holds the encrypted files
+    /// Directory that holds the encrypted files.
     #[arg(value_name = "CIPHERDIR")]
     pub ciphertext: PathBuf,
-    /// Empty directory on which the plain files appear
+    /// Empty directory on which the plain files appear.
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
-    /// Stay in the foreground; the log goes to standard error
+    /// Stay in the foreground; the log goes to standard error.
     #[arg(short, long)]
     pub foreground: bool,
-    /// Refuse every change
+    /// Refuse every change.
     #[arg(short, long)]
     pub read_only: bool,
-    /// Let other users in, as far as the files' permissions allow (always so for root)
+    /// Let other users in, as far as the files' permissions allow (root's mounts do so anyway).
     #[arg(long)]
     pub allow_other: bool,
-    /// Mount options, comma-separated: ro, nosuid, nodev, noexec, noatime, allow_other, fsname=NAME, …
+    /// Mount options: ro, suid, dev, noexec, noatime, allow_other, fsname=NAME, keys=DIR, passphrase-file=FILE, …
+    ///
+    /// As root, mounts are nosuid,nodev unless suid,dev is given; for other users always.
     #[arg(short, long = "options", value_name = "OPT,…")]
     pub options: Vec<OsString>,
-    /// Where the background process writes its log [default: ~/.local/state/cmkfs/VOLUME-ID.log]
+    /// Where the background process writes its log.
+    ///
+    /// Without it: $XDG_STATE_HOME/cmkfs/VOLUME-ID.log, else ~/.local/state/cmkfs/VOLUME-ID.log.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 }
 
 impl MountArgs {
     /// The options of `-o` together with the flags that say the same.
-    ///
-    /// # Errors
-    /// An option that is not known.
-    pub fn mount_options(&self) -> Result<MountOptions, OptionError> {
+    fn mount_options(&self) -> Result<MountOptions, OptionError> {
         let flags = [
             (self.read_only, "ro"),
             (self.allow_other, "allow_other"),
@@ -76,36 +80,38 @@ impl MountArgs {
     }
 }
 
-/// Runs the command: `open_keys` opens the key directory, asking for its passphrase if need be, and `create` makes a volume.
-/// Gives the process's exit code: the background process has said itself why it failed.
+/// Runs `cmkfs mount`.
 ///
 /// # Errors
 /// Why the volume cannot be mounted.
-pub fn run<K, E>(
-    args: &MountArgs,
-    open_keys: impl FnOnce(&MountOptions) -> Result<Arc<K>, E>,
-    create: impl FnOnce(&Path, &K) -> Result<(), E>,
-) -> Result<u8, E>
-where
-    K: KeyPort + 'static,
-    E: From<MountError> + From<OptionError> + From<VolumeError>,
-{
+pub fn run(global: &Global, args: &MountArgs) -> Result<(), CliError> {
     let options = args.mount_options()?;
-    if !args.foreground && !daemon::is_child() {
-        return Ok(match daemon::start()? {
-            Outcome::Ready => 0,
-            Outcome::Failed(code) => code,
-        });
+    if args.foreground || daemon::is_child() {
+        return mount(global, args, options);
     }
+    match daemon::start()? {
+        Outcome::Ready => Ok(()),
+        Outcome::Failed(code) => Err(CliError::Reported(code)),
+    }
+}
+
+fn mount(global: &Global, args: &MountArgs, options: MountOptions) -> Result<(), CliError> {
     process::protect_memory();
     process::prepare_for_serving();
+    let mut global = global.clone();
+    global.keys = global.keys.or_else(|| options.keys.clone());
+    global.passphrase_file = global
+        .passphrase_file
+        .or_else(|| options.passphrase_file.clone());
+
     let ciphertext = absolute(&args.ciphertext)?;
-    let is_new = options.init && make_directories::<E>(&ciphertext, &args.mountpoint)?;
+    let is_new = options.init && make_directories(&ciphertext, &args.mountpoint)?;
     let place = Place::check(&args.mountpoint, &ciphertext)?;
-    let keys = open_keys(&options)?;
-    if is_new {
-        create(&ciphertext, &keys)?;
-    }
+    let keys = if is_new {
+        Arc::new(init::make_volume(&global, &ciphertext, None)?)
+    } else {
+        Arc::new(keystore::open(&global)?)
+    };
     let access = if options.read_only() {
         Access::ReadOnly
     } else {
@@ -133,62 +139,51 @@ where
         options,
     };
     serve(job, || log.as_ref().map_or(Ok(()), daemon::detach))?;
-    Ok(0)
+    Ok(())
 }
 
 /// The path as the user wrote it, from the root on.
 fn absolute(path: &Path) -> Result<PathBuf, MountError> {
-    std::path::absolute(path).map_err(|source| MountError::Unreachable {
-        path: path.to_owned(),
-        source,
-    })
+    std::path::absolute(path).map_err(|source| unreachable(path, source))
 }
 
-/// For `--init`: makes what is missing and says whether a volume has to be made, too.
-fn make_directories<E>(ciphertext: &Path, mountpoint: &Path) -> Result<bool, E>
-where
-    E: From<MountError> + From<VolumeError>,
-{
-    let failed = |path: &Path, source: io::Error| MountError::Unreachable {
+fn unreachable(path: &Path, source: io::Error) -> MountError {
+    MountError::Unreachable {
         path: path.to_owned(),
         source,
-    };
-    fs::create_dir_all(ciphertext).map_err(|error| failed(ciphertext, error))?;
+    }
+}
+
+/// For `--init`: makes the directories that are missing, and says whether a volume has to be made, too.
+fn make_directories(ciphertext: &Path, mountpoint: &Path) -> Result<bool, CliError> {
     match fs::create_dir_all(mountpoint) {
-        Ok(()) => {}
-        // A dead mount is there, as `Place::check` will find.
+        // It cannot be looked at where a daemon died: `Place::check` clears that.
         Err(error)
-            if error.kind() != io::ErrorKind::NotConnected
-                && fs::symlink_metadata(mountpoint).is_err() =>
+            if fs::symlink_metadata(mountpoint)
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound) =>
         {
-            return Err(failed(mountpoint, error).into());
+            return Err(unreachable(mountpoint, error).into());
         }
-        Err(_) => {}
+        Ok(()) | Err(_) => {}
     }
     if volume::exists(ciphertext)? {
         return Ok(false);
     }
-    let mut entries = fs::read_dir(ciphertext).map_err(|error| failed(ciphertext, error))?;
-    if entries.next().is_some() {
-        return Err(VolumeError::NotEmpty {
-            path: ciphertext.to_owned(),
-        }
-        .into());
-    }
+    init::make_directory(ciphertext)?;
     Ok(true)
 }
 
 /// Opens the volume; where its last mount is gone but its process is still finishing, waits for that.
-fn open_when_free<K: KeyPort + 'static>(
+fn open_when_free(
     ciphertext: &Path,
-    keys: &Arc<K>,
+    keys: &Arc<KeyService>,
     access: Access,
 ) -> Result<FileSystem, VolumeError> {
     let until = Instant::now() + TAKE_OVER;
     loop {
-        let result = volume::open(ciphertext, Arc::clone(keys) as Arc<dyn KeyPort>, access);
-        let in_use = matches!(result, Err(VolumeError::InUse { .. }));
-        if !in_use || Instant::now() >= until || is_mounted(ciphertext) {
+        let result = volume::open(ciphertext, Arc::clone(keys) as _, access);
+        let is_in_use = matches!(result, Err(VolumeError::InUse { .. }));
+        if !is_in_use || Instant::now() >= until || is_mounted(ciphertext) {
             return result;
         }
         std::thread::sleep(PAUSE);

@@ -7,28 +7,29 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
+use super::message::CliError;
 use crate::mount::mountpoint::{daemon_of, locate};
 use crate::mount::{MountError, mountinfo, mountpoint};
 
 /// How long the daemon may take to write its last seals.
 const FINISH: Duration = Duration::from_secs(30);
 
-/// Unmount a volume.
+/// The arguments of `cmkfs unmount`.
 #[derive(Debug, Clone, Args)]
 pub struct UnmountArgs {
-    /// Where the volume is mounted
+    /// Where the volume is mounted.
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
-    /// Detach now even where it is in use; its process ends when the last user does
+    /// Detach now even where it is in use; its process ends when the last user does.
     #[arg(short, long)]
     pub lazy: bool,
 }
 
-/// Runs the command.
+/// Runs `cmkfs unmount`.
 ///
 /// # Errors
 /// [`MountError::NotMounted`], [`MountError::Busy`] with those who hold it, or [`MountError::StillFinishing`].
-pub fn run(args: &UnmountArgs) -> Result<(), MountError> {
+pub fn run(args: &UnmountArgs) -> Result<(), CliError> {
     let path = locate(&args.mountpoint)?;
     let found = mountinfo::at(&path);
     let found = found.map_err(|source| MountError::Unreachable {
@@ -41,7 +42,7 @@ pub fn run(args: &UnmountArgs) -> Result<(), MountError> {
     let daemon = daemon_of(&mount);
     mountpoint::unmount(&path, mount.device, args.lazy)?;
     match daemon {
-        Some(pid) if !args.lazy => wait_for(pid, &path),
+        Some(pid) if !args.lazy => Ok(wait_for(pid, &path)?),
         _ => Ok(()),
     }
 }

@@ -29,6 +29,8 @@ pub enum Purpose {
     Volume,
     /// Root key of a key directory → the key that seals its records.
     Record,
+    /// Root key file or stretched passphrase → the key that seals the root key of a key directory.
+    Root,
 }
 
 impl Purpose {
@@ -46,6 +48,7 @@ impl Purpose {
             Self::XattrValue => b"cmkfs v1 xattr value",
             Self::Volume => b"cmkfs v1 volume",
             Self::Record => b"cmkfs v1 record",
+            Self::Root => b"cmkfs v1 root",
         }
     }
 }
@@ -87,4 +90,14 @@ pub fn material_id(key: &KeyId, material: &Secret<32>) -> MaterialId {
         .chain_update(material.expose())
         .finalize();
     MaterialId(digest.into())
+}
+
+/// What an alias's record is filed under: SHA-256("cmkfs alias v1" ‖ name). An alias may be longer than a file name.
+#[must_use]
+pub fn alias_digest(name: &str) -> [u8; 32] {
+    let digest = Sha256::new()
+        .chain_update(b"cmkfs alias v1")
+        .chain_update(name.as_bytes())
+        .finalize();
+    digest.into()
 }

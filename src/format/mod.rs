@@ -2,8 +2,9 @@
 //!
 //! [`layout`] where blocks lie in a backing file · [`slot`] the two entries that guard a block · [`header`] the header of
 //! an object · [`envelope`] a wrapped data key · [`names`] names in the backing directory · [`symlink`] · [`xattr`] ·
-//! [`volume`] the volume file · [`codec`] the one bincode configuration.
+//! [`volume`] the volume file · [`keystore`] the files of a key directory · [`codec`] the one bincode configuration.
 
 pub mod codec;
 pub mod envelope;
 pub mod header;
+pub mod keystore;

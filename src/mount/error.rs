@@ -139,6 +139,9 @@ impl MountError {
             Self::Overlap { .. } => {
                 Some("mount on a directory outside of the ciphertext directory".to_owned())
             }
+            Self::NoFuse(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("everybody may use it where udev sets it up: chmod 666 /dev/fuse".to_owned())
+            }
             Self::NoFuse(_) => Some(
                 "load the kernel module (modprobe fuse), and give a container --device /dev/fuse"
                     .to_owned(),

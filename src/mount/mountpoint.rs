@@ -99,6 +99,16 @@ pub fn locate(mountpoint: &Path) -> Result<PathBuf, MountError> {
     }
 }
 
+/// Whether the daemon of what is mounted at `path` is alive, as far as this user may ask.
+#[must_use]
+pub fn answers(path: &Path) -> bool {
+    // Unlike stat(2), statfs(2) is never answered from the kernel's cache.
+    !matches!(
+        rustix::fs::statfs(path),
+        Err(Errno::NOTCONN | Errno::CONNABORTED)
+    )
+}
+
 fn is_stale(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -120,9 +130,8 @@ fn unreachable(path: &Path, source: io::Error) -> MountError {
 /// Detaches what daemons that died have left at `path`.
 fn clear_stale(path: &Path) -> Result<(), MountError> {
     for _ in 0..STALE_LAYERS {
-        match std::fs::metadata(path) {
-            Err(error) if is_stale(&error) => {}
-            _ => return Ok(()),
+        if answers(path) {
+            return Ok(());
         }
         let Some(mount) = mountinfo::at(path).map_err(|error| unreachable(path, error))? else {
             return Ok(());
@@ -189,12 +198,12 @@ impl Mounted {
         &self.path
     }
 
-    /// Makes the kernel write back its dirty pages of this mount. Never called by a worker of the session, which would
-    /// have to take them.
+    /// Makes the kernel send its dirty pages of this mount, and returns when all are sent, not when they are answered
+    /// (`session::writeback` knows that). Never called by a worker of the session, which has to take them.
     ///
     /// # Errors
     /// Where the mount cannot be reached by its path, or the writing fails.
-    pub fn write_back(&self) -> io::Result<()> {
+    pub(super) fn send_dirty_pages(&self) -> io::Result<()> {
         // The descriptor is short-lived: while it is open, umount(8) finds the mount busy.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let root = rustix::fs::open(&self.path, flags, Mode::empty())?;
@@ -212,6 +221,7 @@ impl Mounted {
     /// # Errors
     /// What comes instead of an answer.
     pub fn probe(&self) -> io::Result<()> {
+        rustix::fs::statfs(&self.path)?;
         let root = std::fs::metadata(&self.path)?;
         if root.dev() == makedev(self.device.0, self.device.1) {
             Ok(())

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::mountpoint::Mounted;
-use super::session::{InFlight, Invalidator};
+use super::session::{InFlight, Invalidator, WriteBack};
 use crate::fs::FileSystem;
 use crate::fs::keys::{KeyPort, KeyUnavailable};
 use crate::ids::KeyId;
@@ -29,7 +28,7 @@ const STORE_GRACE: Duration = Duration::from_secs(2);
 pub struct Watcher {
     fs: Arc<FileSystem>,
     keys: Arc<dyn KeyPort>,
-    mounted: Arc<Mounted>,
+    write_back: Arc<WriteBack>,
     invalidator: Invalidator,
     in_flight: InFlight,
     unreadable_since: HashMap<KeyId, Instant>,
@@ -47,14 +46,14 @@ impl Watcher {
     pub fn new(
         fs: Arc<FileSystem>,
         keys: Arc<dyn KeyPort>,
-        mounted: Arc<Mounted>,
+        write_back: Arc<WriteBack>,
         invalidator: Invalidator,
         in_flight: InFlight,
     ) -> Self {
         Self {
             fs,
             keys,
-            mounted,
+            write_back,
             invalidator,
             in_flight,
             unreadable_since: HashMap::new(),
@@ -117,12 +116,12 @@ impl Watcher {
     /// Writes back in a thread of its own, because a busy writer could keep it going for ever.
     fn write_back(&self) {
         let (done, finished) = channel();
-        let mounted = Arc::clone(&self.mounted);
+        let write_back = Arc::clone(&self.write_back);
         let spawned = std::thread::Builder::new()
             .name("cmkfs-writeback".to_owned())
             .spawn(move || {
                 // Nobody waits any more where the deadline has passed.
-                let _ = done.send(mounted.write_back());
+                let _ = done.send(write_back.run());
             });
         match spawned.map(|_| finished.recv_timeout(WRITE_BACK)) {
             Ok(Ok(Ok(()))) => {}

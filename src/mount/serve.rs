@@ -86,7 +86,7 @@ fn run(
     let mut watcher = Watcher::new(
         Arc::clone(fs),
         Arc::clone(keys),
-        Arc::clone(mounted),
+        connected.write_back(),
         connected.invalidator(),
         connected.in_flight(),
     );
@@ -112,8 +112,9 @@ fn announce(
         mountpoint: mounted.path().to_owned(),
         source,
     })?;
+    ready()?;
     log::info!("mounted on {}", mounted.path().display());
-    ready()
+    Ok(())
 }
 
 fn wait(running: Running) -> Result<(), MountError> {

@@ -17,11 +17,11 @@ use fuser::{
 use parking_lot::Mutex;
 
 use super::report::Reporter;
+use super::writeback::WriteBack;
 use super::{InFlight, convert, seek};
 use crate::fs::{
     Attributes, Caller, FileKind, FileSystem, Fill, FsResult, NodeType, ROOT_NODE, SetAttributes,
 };
-use crate::mount::mountpoint::Mounted;
 
 /// How long the kernel may believe what it was told: nobody else changes a mounted volume, so only revocation could make
 /// it wrong, and that invalidates.
@@ -56,6 +56,7 @@ fn with_buffer<T>(size: usize, use_buffer: impl FnOnce(&mut [u8]) -> T) -> T {
 pub(super) struct Adapter {
     fs: Arc<FileSystem>,
     in_flight: InFlight,
+    write_back: Arc<WriteBack>,
     reporter: Arc<Reporter>,
     seeks: Sender<seek::Request>,
     /// What the root looked like last: `umount`, `df` and `mountpoint` have to go on when its key is gone.
@@ -65,15 +66,20 @@ pub(super) struct Adapter {
 impl Adapter {
     pub(super) fn new(
         fs: Arc<FileSystem>,
-        mounted: Arc<Mounted>,
+        write_back: Arc<WriteBack>,
         in_flight: InFlight,
     ) -> io::Result<Self> {
         let reporter = Arc::new(Reporter::default());
-        let seeks = seek::start(Arc::clone(&fs), mounted, Arc::clone(&reporter))?;
+        let seeks = seek::start(
+            Arc::clone(&fs),
+            Arc::clone(&write_back),
+            Arc::clone(&reporter),
+        )?;
         let root = Mutex::new(fs.attributes(ROOT_NODE, None).ok());
         Ok(Self {
             fs,
             in_flight,
+            write_back,
             reporter,
             seeks,
             root,
@@ -429,6 +435,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _answer = self.write_back.writing();
         match self.fs.write(file.0, offset, data) {
             // A request is at most max_write long.
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
@@ -523,10 +530,11 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         match self.fs.open_directory(node.0) {
             // The kernel drops its listing by itself when it changes the directory, and nobody else does.
             Ok(opened) => {
+                self.write_back.opened(request.pid(), opened);
                 reply.opened(
                     FileHandle(opened),
                     FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
@@ -611,6 +619,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        self.write_back.released(directory.0);
         self.fs.release_directory(directory.0);
         reply.ok();
     }

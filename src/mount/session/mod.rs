@@ -8,6 +8,7 @@ mod adapter;
 mod convert;
 mod report;
 mod seek;
+mod writeback;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,8 @@ use parking_lot::RwLock;
 use super::mountpoint::Mounted;
 use crate::fs::{FileSystem, NodeId};
 use adapter::Adapter;
+
+pub use writeback::WriteBack;
 
 /// Workers that answer the kernel: enough that a few slow fsyncs do not keep everybody else waiting, few enough not to
 /// fight for the processors.
@@ -79,6 +82,7 @@ impl Invalidator {
 pub struct Connected {
     session: Session<Adapter>,
     in_flight: InFlight,
+    write_back: Arc<WriteBack>,
 }
 
 impl std::fmt::Debug for Connected {
@@ -94,14 +98,19 @@ impl Connected {
     /// Where the kernel's protocol is not spoken, or the mount is gone already.
     pub fn new(fs: Arc<FileSystem>, mounted: &Arc<Mounted>, device: OwnedFd) -> io::Result<Self> {
         let in_flight = InFlight::default();
+        let write_back = Arc::new(WriteBack::new(Arc::clone(mounted)));
         let mut config = Config::default();
         config.n_threads = Some(workers());
         // One queue for all workers: a descriptor each would only spread the wake-ups.
         config.clone_fd = false;
-        let adapter = Adapter::new(fs, Arc::clone(mounted), in_flight.clone())?;
+        let adapter = Adapter::new(fs, Arc::clone(&write_back), in_flight.clone())?;
         // Who may come in is the kernel's decision (allow_other, default_permissions), so fuser lets everybody pass.
         let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
-        Ok(Self { session, in_flight })
+        Ok(Self {
+            session,
+            in_flight,
+            write_back,
+        })
     }
 
     /// For invalidations.
@@ -114,6 +123,12 @@ impl Connected {
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.clone()
+    }
+
+    /// For waiting until what programs have written has reached the core.
+    #[must_use]
+    pub fn write_back(&self) -> Arc<WriteBack> {
+        Arc::clone(&self.write_back)
     }
 
     /// Starts the workers.

@@ -9,8 +9,8 @@ use fuser::{Errno, ReplyLseek};
 
 use super::convert;
 use super::report::Reporter;
+use super::writeback::WriteBack;
 use crate::fs::{FileSystem, HandleId, NodeId, Seek};
-use crate::mount::mountpoint::Mounted;
 
 /// A seek that waits for its file's dirty pages.
 pub(super) struct Request {
@@ -24,19 +24,24 @@ pub(super) struct Request {
 /// Starts the thread, which ends when the sender is dropped.
 pub(super) fn start(
     fs: Arc<FileSystem>,
-    mounted: Arc<Mounted>,
+    write_back: Arc<WriteBack>,
     reporter: Arc<Reporter>,
 ) -> std::io::Result<Sender<Request>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
         .name("cmkfs-seek".to_owned())
-        .spawn(move || serve(&fs, &mounted, &reporter, &receiver))?;
+        .spawn(move || serve(&fs, &write_back, &reporter, &receiver))?;
     Ok(sender)
 }
 
-fn serve(fs: &FileSystem, mounted: &Mounted, reporter: &Reporter, requests: &Receiver<Request>) {
+fn serve(
+    fs: &FileSystem,
+    write_back: &WriteBack,
+    reporter: &Reporter,
+    requests: &Receiver<Request>,
+) {
     for request in requests {
-        if let Err(error) = mounted.write_back() {
+        if let Err(error) = write_back.run() {
             // A lazily detached mount cannot be reached any more.
             log::debug!("writing back before a seek: {error}");
         }

@@ -1,0 +1,105 @@
+//! What can be typed: the one definition behind parsing, help, man pages and completions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::alias::AliasCommand;
+use super::exit;
+use super::generate::GenerateCommand;
+use super::init::InitArgs;
+use super::key::KeyCommand;
+use super::keys::KeysCommand;
+use super::mount::MountArgs;
+use super::status::StatusArgs;
+use super::unmount::UnmountArgs;
+
+/// An encrypting filesystem whose mounts obey their customer master keys, live.
+#[derive(Debug, Parser)]
+#[command(name = "cmkfs", version, after_long_help = exit::HELP, propagate_version = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The key directory.
+    ///
+    /// Without it: $CMKFS_KEYS, else $XDG_DATA_HOME/cmkfs/keys, else ~/.local/share/cmkfs/keys.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub keys: Option<PathBuf>,
+
+    /// Read the key directory's passphrase from the first line of FILE.
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        conflicts_with = "passphrase_command"
+    )]
+    pub passphrase_file: Option<PathBuf>,
+
+    /// Read the key directory's passphrase from the first line that CMD prints (run by the shell).
+    #[arg(long, value_name = "CMD", global = true)]
+    pub passphrase_command: Option<String>,
+
+    /// Print results and errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Log more; twice for debugging. $CMKFS_LOG sets it more finely.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a volume (and, the first time, the key directory with its default key).
+    Init(InitArgs),
+    /// Mount a volume.
+    Mount(MountArgs),
+    /// Unmount a volume.
+    Unmount(UnmountArgs),
+    /// Show what is mounted.
+    Status(StatusArgs),
+    /// Make, look at, enable and disable keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Give keys names.
+    #[command(subcommand)]
+    Alias(AliasCommand),
+    /// Make and check the key directory.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Write man pages and shell completions.
+    #[command(subcommand)]
+    Generate(GenerateCommand),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_are_taken_before_and_after_the_command() {
+        for line in [
+            ["cmkfs", "--keys", "/k", "key", "list"],
+            ["cmkfs", "key", "list", "--keys", "/k"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.global.keys, Some(PathBuf::from("/k")));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Errors for people: what failed, why, and what to do next. The only place that gives advice.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+
+use crate::kms::KmsError;
+use crate::kms::key::KeyRef;
+use crate::mount::MountError;
+use crate::mount::options::{self, OptionError};
+use crate::volume::VolumeError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The key service refused or failed.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+    /// Some of what was to be read is damaged; the rest was shown.
+    #[error("{} of the key directory's files cannot be used", .0.len())]
+    Damaged(Vec<KmsError>),
+    /// The key directory is there, but not protected as asked for.
+    #[error("the key directory {} exists already and has no passphrase", dir.display())]
+    KeysExist {
+        /// The key directory.
+        dir: PathBuf,
+    },
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A mount option cannot be taken.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A volume cannot be made or opened.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// A process started by this one has said what failed, and ended with this exit code.
+    #[error("the mount process ended with exit code {0}")]
+    Reported(u8),
+    /// Nothing says where the key directory is.
+    #[error("cannot tell where the key directory is: neither HOME nor XDG_DATA_HOME is set")]
+    NoHome,
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// A verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+}
+
+/// Tells the user on standard error; says nothing of a reader who went away.
+pub fn print(error: &CliError) {
+    if matches!(error, CliError::Reported(_)) {
+        return;
+    }
+    if matches!(error, CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe) {
+        return;
+    }
+    let mut text = String::new();
+    if let CliError::Damaged(damaged) = error {
+        for each in damaged {
+            text += &format!("error: {each}\n");
+        }
+    }
+    text += &format!("error: {error}\n");
+    if let Some(hint) = hint(error) {
+        text += &format!("  hint: {hint}\n");
+    }
+    // Nobody is left to tell if this fails.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn hint(error: &CliError) -> Option<String> {
+    match error {
+        CliError::Kms(error) => kms_hint(error),
+        CliError::Damaged(_) => Some(RESTORE.to_owned()),
+        CliError::KeysExist { .. } => {
+            Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
+        }
+        CliError::NoHome => Some("name it with --keys DIR or CMKFS_KEYS".to_owned()),
+        CliError::Mount(error) => error.hint(),
+        CliError::Option(error) => match error {
+            OptionError::Unknown(_) => Some(format!("known options: {}", options::known())),
+            OptionError::NoValue(_) | OptionError::Value(_) => None,
+        },
+        CliError::Volume(error) => volume_hint(error),
+        CliError::Output(_) | CliError::Io { .. } | CliError::Reported(_) => None,
+    }
+}
+
+fn volume_hint(error: &VolumeError) -> Option<String> {
+    let text = match error {
+        VolumeError::NotEmpty { .. } => "give an empty directory, or one that does not exist yet",
+        VolumeError::NotAVolume { .. } => {
+            "`cmkfs init CIPHERDIR` or `cmkfs mount --init` makes one"
+        }
+        VolumeError::InUse { .. } => {
+            "a volume is mounted once at a time; `cmkfs status` shows where"
+        }
+        VolumeError::Io { .. } => return None,
+    };
+    Some(text.to_owned())
+}
+
+const RESTORE: &str =
+    "everything else in the key directory stays usable; bring these files back from a backup of it";
+
+fn kms_hint(error: &KmsError) -> Option<String> {
+    let text = match error {
+        KmsError::NotFoundException { key, .. } => match key {
+            KeyRef::Id(_) => {
+                "`cmkfs key list` shows the keys there are; --keys DIR or CMKFS_KEYS names another key directory"
+            }
+            KeyRef::Alias(_) => {
+                "`cmkfs alias list` and `cmkfs key list` show what there is; --keys DIR or CMKFS_KEYS names another key directory"
+            }
+        }
+        .to_owned(),
+        KmsError::AlreadyExistsException { alias, .. } => {
+            format!("`cmkfs alias update {alias} KEY` points it at another key")
+        }
+        KmsError::DisabledException { key } => format!("`cmkfs key enable {key}` enables it"),
+        KmsError::KMSInvalidStateException { key, .. } => {
+            format!("`cmkfs key describe {key}` shows its state")
+        }
+        KmsError::LimitExceededException { .. } => return None,
+        KmsError::InvalidAliasNameException { .. } => {
+            "an alias looks like alias/NAME: 1 to 256 letters, digits, \"/\", \"_\" and \"-\", not beginning with alias/cmkfs/"
+                .to_owned()
+        }
+        KmsError::ValidationException(_) | KmsError::TagException(_) => return None,
+        KmsError::InvalidCiphertextException { .. } => {
+            "the file may come from another volume, or was changed in the backing directory".to_owned()
+        }
+        KmsError::NoMaterial { .. } => "bring the file back from a backup of the key directory".to_owned(),
+        KmsError::NoStore { .. } => {
+            "`cmkfs keys init` makes one; --keys DIR or CMKFS_KEYS names another".to_owned()
+        }
+        KmsError::NotAKeyDirectory { .. } => "give an empty directory, or one that does not exist yet".to_owned(),
+        KmsError::Damaged { .. } => {
+            "bring the file back from a backup of the key directory; `cmkfs keys verify` shows what else is damaged"
+                .to_owned()
+        }
+        KmsError::WrongStore { .. } => {
+            "put the right key directory back, or start again with the one that is there now".to_owned()
+        }
+        KmsError::WrongPassphrase { .. } => {
+            "try again; a passphrase that is lost cannot be replaced, and neither can the keys under it".to_owned()
+        }
+        KmsError::NoPassphrase { .. } => {
+            "without a terminal, give it with --passphrase-file FILE or --passphrase-command CMD".to_owned()
+        }
+        KmsError::Permissions { path, .. } => {
+            let mode = if path.is_dir() { "700" } else { "600" };
+            format!("`chmod {mode} {}`, and ask yourself who may have read it", path.display())
+        }
+        KmsError::Io { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied => {
+                "the key directory belongs to another user, or --keys DIR or CMKFS_KEYS names the wrong one".to_owned()
+            }
+            _ => return None,
+        },
+        KmsError::Random(_) => return None,
+    };
+    Some(text)
+}

@@ -1,0 +1,266 @@
+//! Making a key directory, once, however many processes try and wherever one of them dies.
+//!
+//! `store` is written last: it is the commit point. Until then the marker `creating` says that what lies there was never
+//! in use and can be thrown away. Without the marker nothing is ever thrown away: keys without a store file are a
+//! damaged key directory, not an unfinished one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::alias::{AliasName, AliasRecord};
+use super::error::KmsError;
+use super::key::{Description, KeyManager, KeyRecord, Tags};
+use super::root::{self, NewProtection, PassphraseSource, Protector, ROOT_KEY, STORE};
+use super::seal::Sealer;
+use super::storage::{self, Lock};
+use super::store::{self, ALIASES, KEYS, KeyStore};
+use crate::clock::Clock;
+use crate::crypto::passphrase::Passphrase;
+use crate::ids::KeyStoreId;
+use crate::secret::Secret;
+
+const CREATING: &str = "creating";
+
+/// Opens the key directory at `dir`.
+pub(super) fn open(dir: &Path, passphrases: &dyn PassphraseSource) -> Result<KeyStore, KmsError> {
+    let Some(file) = store::read_store_file(dir)? else {
+        return Err(if started(dir)? || !keys_without_store(dir)? {
+            KmsError::NoStore {
+                dir: dir.to_owned(),
+            }
+        } else {
+            lost_store_file(dir)
+        });
+    };
+    storage::check_private(dir)?;
+    if started(dir)? {
+        // The maker died between its last two steps. Were the marker to stay, a store file lost later on would look
+        // like a creation that never ended.
+        let _lock = Lock::exclusive(dir)?;
+        storage::discard(&dir.join(CREATING))?;
+        storage::sync(dir)?;
+    }
+    let root_key = root::unlock(dir, &file, passphrases)?;
+    Ok(KeyStore::new(dir, Sealer::new(file.store_id(), &root_key)))
+}
+
+/// Opens the key directory at `dir`, or makes it if there is none. Also says whether it was made here.
+pub(super) fn open_or_create(
+    dir: &Path,
+    protection: NewProtection,
+    passphrases: &dyn PassphraseSource,
+    clock: &Arc<dyn Clock>,
+) -> Result<(KeyStore, bool), KmsError> {
+    match open(dir, passphrases) {
+        Err(KmsError::NoStore { .. }) => {}
+        opened => return Ok((opened?, false)),
+    }
+    if storage::stat(dir)?.is_none() {
+        storage::make_dir_all(dir)?;
+    }
+    storage::check_private(dir)?;
+    refuse_foreign(dir)?;
+    // Asked for before the lock is taken: nobody waits for somebody else's typing.
+    let protector = match protection {
+        NewProtection::RootKeyFile => Protector::File(Secret::random()?),
+        NewProtection::Passphrase(params) => {
+            let passphrase = passphrases.chosen(dir)?;
+            if passphrase.is_empty() {
+                return Err(KmsError::NoPassphrase {
+                    why: "it is empty".to_owned(),
+                });
+            }
+            Protector::Passphrase(params, passphrase)
+        }
+    };
+    let lock = Lock::exclusive(dir)?;
+    if storage::stat(&dir.join(STORE))?.is_some() {
+        drop(lock);
+        return Ok((open_made_meanwhile(dir, protector, passphrases)?, false));
+    }
+    if started(dir)? {
+        for leftover in [KEYS, ALIASES, ROOT_KEY] {
+            storage::discard(&dir.join(leftover))?;
+        }
+    } else if keys_without_store(dir)? {
+        return Err(lost_store_file(dir));
+    }
+    Ok((make(dir, &protector, clock)?, true))
+}
+
+fn make(dir: &Path, protector: &Protector, clock: &Arc<dyn Clock>) -> Result<KeyStore, KmsError> {
+    storage::replace(dir, CREATING, b"")?;
+    let (file, root_key) = root::make(KeyStoreId::random(), protector)?;
+    let sealer = Sealer::new(file.store_id(), &root_key);
+    if let Protector::File(secret) = protector {
+        storage::replace(dir, ROOT_KEY, secret.expose())?;
+    }
+    for part in [KEYS, ALIASES] {
+        storage::make_dir(&dir.join(part))?;
+    }
+    let now = clock.now();
+    let material = Secret::random()?;
+    let description = Description::new("The key that is used where none is named".to_owned())?;
+    let key = KeyRecord::new(
+        now,
+        KeyManager::Cmkfs,
+        description,
+        Tags::default(),
+        &material,
+    );
+    store::write_new_key(dir, &sealer, &key, &material)?;
+    let alias = AliasRecord {
+        alias_name: AliasName::default_key(),
+        target_key_id: key.key_id,
+        creation_date: now,
+        last_updated_date: now,
+    };
+    store::write_alias(dir, &sealer, 1, &alias)?;
+    storage::replace(dir, STORE, &file.encode())?;
+    storage::discard(&dir.join(CREATING))?;
+    storage::sync(dir)?;
+    Ok(KeyStore::new(dir, sealer))
+}
+
+/// Another process made the key directory while this one asked for a passphrase: the same passphrase must open it.
+fn open_made_meanwhile(
+    dir: &Path,
+    protector: Protector,
+    passphrases: &dyn PassphraseSource,
+) -> Result<KeyStore, KmsError> {
+    struct Given(parking_lot::Mutex<Option<Passphrase>>);
+    impl PassphraseSource for Given {
+        fn existing(&self, _: &Path) -> Result<Passphrase, KmsError> {
+            self.0.lock().take().ok_or_else(|| KmsError::NoPassphrase {
+                why: "it was used already".to_owned(),
+            })
+        }
+        fn chosen(&self, dir: &Path) -> Result<Passphrase, KmsError> {
+            self.existing(dir)
+        }
+    }
+    match protector {
+        Protector::File(_) => open(dir, passphrases),
+        Protector::Passphrase(_, passphrase) => {
+            open(dir, &Given(parking_lot::Mutex::new(Some(passphrase))))
+        }
+    }
+}
+
+fn started(dir: &Path) -> Result<bool, KmsError> {
+    Ok(storage::stat(&dir.join(CREATING))?.is_some())
+}
+
+fn keys_without_store(dir: &Path) -> Result<bool, KmsError> {
+    for part in [ROOT_KEY, KEYS, ALIASES] {
+        if storage::stat(&dir.join(part))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn lost_store_file(dir: &Path) -> KmsError {
+    KmsError::damaged(
+        dir.join(STORE),
+        "it is missing, and the keys beside it cannot be read without it",
+    )
+}
+
+/// A mistyped path must not put keys among somebody's documents.
+fn refuse_foreign(dir: &Path) -> Result<(), KmsError> {
+    const OURS: [&str; 6] = [STORE, ROOT_KEY, KEYS, ALIASES, storage::LOCK, CREATING];
+    // A directory that every fresh ext filesystem has.
+    const HARMLESS: &str = "lost+found";
+    for entry in storage::names(dir)? {
+        if !OURS.contains(&entry.as_str()) && entry != HARMLESS {
+            return Err(KmsError::NotAKeyDirectory {
+                dir: dir.to_owned(),
+                entry,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::kms::service::tests::Never;
+    use std::fs;
+
+    fn create(dir: &Path) -> Result<(KeyStore, bool), KmsError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        open_or_create(dir, NewProtection::RootKeyFile, &Never, &clock)
+    }
+
+    #[test]
+    fn a_creation_cut_short_anywhere_is_made_anew() {
+        // Each prefix of the steps, in the order they become durable.
+        let whole = tempfile::tempdir().unwrap();
+        create(whole.path()).unwrap();
+        let steps: [&[&str]; 5] = [
+            &[],
+            &[CREATING],
+            &[CREATING, ROOT_KEY],
+            &[CREATING, ROOT_KEY, KEYS],
+            &[CREATING, ROOT_KEY, KEYS, ALIASES],
+        ];
+        for there in steps {
+            let dir = tempfile::tempdir().unwrap();
+            for name in there {
+                match *name {
+                    CREATING => fs::write(dir.path().join(CREATING), "").unwrap(),
+                    ROOT_KEY => fs::write(dir.path().join(ROOT_KEY), "half").unwrap(),
+                    part => fs::create_dir_all(dir.path().join(part).join(".new")).unwrap(),
+                }
+            }
+            assert!(matches!(
+                open(dir.path(), &Never),
+                Err(KmsError::NoStore { .. })
+            ));
+            assert!(create(dir.path()).unwrap().1, "{there:?}");
+            let (store, made) = create(dir.path()).unwrap();
+            assert!(!made);
+            assert_eq!(store.key_ids().unwrap().0.len(), 1, "{there:?}");
+            assert!(!dir.path().join(CREATING).exists());
+        }
+    }
+
+    #[test]
+    fn a_marker_left_beside_the_store_goes_and_takes_nothing_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = create(dir.path()).unwrap().0.id();
+        fs::write(dir.path().join(CREATING), "").unwrap();
+        assert_eq!(open(dir.path(), &Never).unwrap().id(), id);
+        assert!(!dir.path().join(CREATING).exists());
+    }
+
+    #[test]
+    fn keys_whose_store_file_is_lost_are_never_thrown_away() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path()).unwrap();
+        fs::remove_file(dir.path().join(STORE)).unwrap();
+        let before = storage::names(&dir.path().join(KEYS)).unwrap();
+        for result in [
+            create(dir.path()).map(|_| ()),
+            open(dir.path(), &Never).map(|_| ()),
+        ] {
+            let Err(KmsError::Damaged { path, .. }) = result else {
+                panic!("not refused");
+            };
+            assert_eq!(path, dir.path().join(STORE));
+        }
+        assert_eq!(storage::names(&dir.path().join(KEYS)).unwrap(), before);
+    }
+
+    #[test]
+    fn somebodys_documents_are_no_key_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("letter.txt"), "").unwrap();
+        let refused = create(dir.path());
+        assert!(matches!(refused, Err(KmsError::NotAKeyDirectory { .. })));
+        assert_eq!(storage::names(dir.path()).unwrap(), ["letter.txt"]);
+    }
+}

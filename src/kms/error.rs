@@ -1,0 +1,229 @@
+//! What can go wrong on the key path. AWS's exceptions carry AWS's names; what is about the key directory comes after them.
+//!
+//! Facts only: hints belong to the command line, errno to the filesystem.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::alias::AliasName;
+use super::key::KeyRef;
+use super::state::{KeyState, StateError};
+use crate::ids::{KeyId, KeyStoreId};
+
+/// A refused or failed operation of the key service.
+#[derive(Debug, thiserror::Error)]
+pub enum KmsError {
+    /// No such key or alias.
+    #[error("{key} not found in {}", dir.display())]
+    NotFoundException {
+        /// What was asked for.
+        key: KeyRef,
+        /// The key directory.
+        dir: PathBuf,
+    },
+    /// The alias exists already.
+    #[error("{alias} exists already, for key {target}")]
+    AlreadyExistsException {
+        /// The alias.
+        alias: AliasName,
+        /// The key it stands for.
+        target: KeyId,
+    },
+    /// The key is disabled.
+    #[error("key {key} is disabled")]
+    DisabledException {
+        /// The key.
+        key: KeyId,
+    },
+    /// The key's state does not allow the operation.
+    #[error("key {key} is {}", state.phrase())]
+    KMSInvalidStateException {
+        /// The key.
+        key: KeyId,
+        /// Its state.
+        state: KeyState,
+    },
+    /// A limit is reached.
+    #[error("{what}: at most {limit} are allowed")]
+    LimitExceededException {
+        /// What there would be too many of.
+        what: String,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// Text that is no alias name, or one that is reserved.
+    #[error("{alias:?} cannot be used as an alias: {why}")]
+    InvalidAliasNameException {
+        /// The text.
+        alias: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A request that can never succeed.
+    #[error("{0}")]
+    ValidationException(String),
+    /// A tag that is not allowed.
+    #[error("{0}")]
+    TagException(String),
+    /// The envelope does not belong to this key and encryption context, or was tampered with.
+    #[error(
+        "the wrapped data key does not belong to key {key} and this encryption context, or was tampered with"
+    )]
+    InvalidCiphertextException {
+        /// The key the envelope names.
+        key: KeyId,
+    },
+
+    /// The key is there, a material of it is not.
+    #[error("the material of key {key} is missing: there is no {}", path.display())]
+    NoMaterial {
+        /// The key.
+        key: KeyId,
+        /// Where the material belongs.
+        path: PathBuf,
+    },
+    /// There is no key directory.
+    #[error("there is no key directory at {}", dir.display())]
+    NoStore {
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
+    /// A directory with other things in it.
+    #[error("{} is not a key directory: it holds other files ({entry:?})", dir.display())]
+    NotAKeyDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the other files.
+        entry: String,
+    },
+    /// A file of the key directory is not what cmkfs wrote.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key directory was replaced by another one.
+    #[error("{} is another key directory ({found}) than the one that was opened ({expected})", dir.display())]
+    WrongStore {
+        /// The key directory.
+        dir: PathBuf,
+        /// The id it had.
+        expected: KeyStoreId,
+        /// The id it has.
+        found: KeyStoreId,
+    },
+    /// The passphrase does not open the key directory, or its store file was edited.
+    #[error("wrong passphrase for {}", dir.display())]
+    WrongPassphrase {
+        /// The key directory.
+        dir: PathBuf,
+    },
+    /// A passphrase is needed and was not to be had.
+    #[error("no passphrase: {why}")]
+    NoPassphrase {
+        /// Why not.
+        why: String,
+    },
+    /// Others than the owner may read or write it.
+    #[error("{} is open to other users (mode {mode:04o})", path.display())]
+    Permissions {
+        /// The key directory or root key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// A verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// Why a key cannot be used just now, in the words of whoever holds files under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyUnavailable {
+    /// The key is disabled.
+    Disabled,
+    /// The key waits to be deleted.
+    PendingDeletion,
+    /// The key or its material is not there.
+    NoMaterial,
+    /// The material is past its expiry.
+    Expired,
+    /// Wrong key, wrong encryption context, or a tampered envelope.
+    Rejected,
+    /// A policy forbids the use.
+    Denied,
+    /// The key directory cannot be read or trusted.
+    Other,
+}
+
+impl KmsError {
+    /// What the failure of a cryptographic operation means to the files under the key.
+    #[must_use]
+    pub const fn availability(&self) -> KeyUnavailable {
+        match self {
+            Self::DisabledException { .. } => KeyUnavailable::Disabled,
+            Self::KMSInvalidStateException { state, .. } => match state {
+                KeyState::Disabled => KeyUnavailable::Disabled,
+                KeyState::PendingDeletion => KeyUnavailable::PendingDeletion,
+                // No operation fails so in the state Enabled.
+                KeyState::PendingImport | KeyState::Enabled => KeyUnavailable::NoMaterial,
+            },
+            Self::NotFoundException { .. } | Self::NoMaterial { .. } | Self::NoStore { .. } => {
+                KeyUnavailable::NoMaterial
+            }
+            Self::InvalidCiphertextException { .. } | Self::WrongStore { .. } => {
+                KeyUnavailable::Rejected
+            }
+            Self::AlreadyExistsException { .. }
+            | Self::LimitExceededException { .. }
+            | Self::InvalidAliasNameException { .. }
+            | Self::ValidationException(_)
+            | Self::TagException(_)
+            | Self::NotAKeyDirectory { .. }
+            | Self::Damaged { .. }
+            | Self::WrongPassphrase { .. }
+            | Self::NoPassphrase { .. }
+            | Self::Permissions { .. }
+            | Self::Io { .. }
+            | Self::Random(_) => KeyUnavailable::Other,
+        }
+    }
+
+    pub(super) fn from_state(key: KeyId, error: StateError) -> Self {
+        match error {
+            StateError::Disabled => Self::DisabledException { key },
+            StateError::InvalidState(state) => Self::KMSInvalidStateException { key, state },
+        }
+    }
+
+    pub(super) fn damaged(path: impl Into<PathBuf>, why: impl ToString) -> Self {
+        Self::Damaged {
+            path: path.into(),
+            why: why.to_string(),
+        }
+    }
+
+    pub(super) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Files of the key directory: reading with a stamp, atomic replacement, the lock, permissions. Knows nothing of keys.
+//!
+//! Everything that writes here runs under [`Lock`], so one fixed name for what is not finished yet is enough, and
+//! whatever bears that name is a leftover of a process that died.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FlockOperation, flock};
+use zeroize::Zeroizing;
+
+use super::error::KmsError;
+
+/// The name of what is being written; names with a leading dot are never records.
+pub(super) const UNFINISHED: &str = ".new";
+/// The lock file of a key directory.
+pub(super) const LOCK: &str = "lock";
+
+/// No file of a key directory comes near this; a larger one is not read into memory.
+const MAX_FILE: u64 = 1 << 20;
+/// Two changes closer together than this can bear the same times. Coarser than any kernel tick.
+const TICK_NS: i128 = 50_000_000;
+
+/// What changes when a file changes: device, inode, size, mtime, ctime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+impl Stamp {
+    fn of(meta: &fs::Metadata) -> Self {
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            mtime: (meta.mtime(), meta.mtime_nsec()),
+            ctime: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Whether any later change must give another stamp: the last one is more than a tick before `since`.
+    /// This is the filesystem's time, so it is compared with the machine's clock and not with an injected one.
+    fn settled(&self, since: SystemTime) -> bool {
+        let since = since
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos().cast_signed());
+        let changed = i128::from(self.ctime.0) * 1_000_000_000 + i128::from(self.ctime.1);
+        changed + TICK_NS < since
+    }
+}
+
+/// A file as it was read.
+pub(super) struct Snapshot {
+    pub bytes: Zeroizing<Vec<u8>>,
+    pub stamp: Stamp,
+    /// Whether the same stamp later on proves that nothing has changed.
+    pub settled: bool,
+}
+
+/// The stamp of a file or directory that may be missing.
+pub(super) fn stat(path: &Path) -> Result<Option<Stamp>, KmsError> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(Some(Stamp::of(&meta))),
+        Err(error) if missing(&error) => Ok(None),
+        Err(error) => Err(KmsError::io("look at", path)(error)),
+    }
+}
+
+/// Reads a file that may be missing.
+pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, KmsError> {
+    let since = SystemTime::now();
+    let io = || KmsError::io("read", path);
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if missing(&error) => return Ok(None),
+        Err(error) => return Err(io()(error)),
+    };
+    let meta = file.metadata().map_err(io())?;
+    if !meta.is_file() {
+        return Err(KmsError::damaged(path, "it is not a regular file"));
+    }
+    if meta.size() > MAX_FILE {
+        return Err(KmsError::damaged(path, "it is too large to be a record"));
+    }
+    let stamp = Stamp::of(&meta);
+    // Room for all of it at once, so that growing leaves no copy of a secret behind; a file that grows meanwhile is cut.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(meta.size() as usize + 32));
+    (&mut file)
+        .take(meta.size())
+        .read_to_end(&mut bytes)
+        .map_err(io())?;
+    Ok(Some(Snapshot {
+        bytes,
+        stamp,
+        settled: stamp.settled(since),
+    }))
+}
+
+fn missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// The names in a directory, in order, but for those with a leading dot. A missing directory is an empty one.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, KmsError> {
+    let io = || KmsError::io("list", dir);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if missing(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(io()(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io())?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with('.') {
+            names.push(name.into_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Writes `dir/name` for its owner only: old or new after a crash, and durable on return.
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), KmsError> {
+    let unfinished = dir.join(UNFINISHED);
+    discard(&unfinished)?;
+    create(&unfinished, bytes)?;
+    let path = dir.join(name);
+    fs::rename(&unfinished, &path).map_err(KmsError::io("replace", path))?;
+    sync(dir)
+}
+
+/// Writes a new file for its owner only, and syncs it.
+pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), KmsError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(KmsError::io("create", path))?;
+    file.write_all(bytes).map_err(KmsError::io("write", path))?;
+    file.sync_all().map_err(KmsError::io("sync", path))
+}
+
+/// Makes a directory for its owner only.
+pub(super) fn make_dir(path: &Path) -> Result<(), KmsError> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(KmsError::io("create", path))
+}
+
+/// Makes a directory and those above it, for their owner only; those that exist stay as they are.
+pub(super) fn make_dir_all(path: &Path) -> Result<(), KmsError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(KmsError::io("create", path))?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Makes what was created, renamed or removed in a directory durable.
+pub(super) fn sync(dir: &Path) -> Result<(), KmsError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(KmsError::io("sync", dir))
+}
+
+/// Removes a file, or a directory with all that is in it; neither need exist.
+pub(super) fn discard(path: &Path) -> Result<(), KmsError> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if !missing(&error) => Err(KmsError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what its group or others may read or write.
+pub(super) fn check_private(path: &Path) -> Result<(), KmsError> {
+    let meta = fs::metadata(path).map_err(KmsError::io("look at", path))?;
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(KmsError::Permissions {
+            path: path.to_owned(),
+            mode,
+        })
+    }
+}
+
+/// The right to change a key directory: one holder at a time, over all processes and threads. Released when dropped.
+pub(super) struct Lock(#[expect(dead_code, reason = "closing it releases the lock")] File);
+
+impl Lock {
+    /// Waits for the lock of `dir`.
+    pub(super) fn exclusive(dir: &Path) -> Result<Self, KmsError> {
+        let path: PathBuf = dir.join(LOCK);
+        loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(KmsError::io("open", &path))?;
+            rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
+                .map_err(|errno| KmsError::io("lock", &path)(errno.into()))?;
+            // Somebody may have replaced the file, or the whole directory, while this waited: then the lock is on nothing.
+            let held = file.metadata().map_err(KmsError::io("look at", &path))?;
+            match fs::metadata(&path) {
+                Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {
+                    return Ok(Self(file));
+                }
+                Ok(_) => {}
+                Err(error) if missing(&error) => {}
+                Err(error) => return Err(KmsError::io("look at", &path)(error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_of_either_type_do_not_stand_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(UNFINISHED), "half").unwrap();
+        replace(dir.path(), "a", b"one").unwrap();
+        fs::create_dir_all(dir.path().join(UNFINISHED).join("x")).unwrap();
+        replace(dir.path(), "a", b"two").unwrap();
+        assert_eq!(*read(&dir.path().join("a")).unwrap().unwrap().bytes, b"two");
+        assert_eq!(names(dir.path()).unwrap(), ["a"]);
+        assert!(!dir.path().join(UNFINISHED).exists());
+    }
+
+    #[test]
+    fn a_file_changed_a_moment_ago_is_not_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        replace(dir.path(), "a", b"one").unwrap();
+        let stamp = stat(&dir.path().join("a")).unwrap().unwrap();
+        let changed = UNIX_EPOCH
+            + std::time::Duration::new(
+                stamp.ctime.0.cast_unsigned(),
+                u32::try_from(stamp.ctime.1).unwrap(),
+            );
+        let ms = std::time::Duration::from_millis;
+        assert!(!stamp.settled(changed));
+        assert!(!stamp.settled(changed + ms(50)));
+        assert!(stamp.settled(changed + ms(51)));
+        assert!(!stamp.settled(changed - ms(1000)));
+    }
+
+    #[test]
+    fn the_lock_lets_one_in_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lock = Lock::exclusive(dir.path()).unwrap();
+                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+    }
+}
