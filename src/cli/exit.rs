@@ -98,7 +98,9 @@ const fn code_of_volume(error: &VolumeError) -> u8 {
         VolumeError::NotEmpty { .. } => EXISTS,
         VolumeError::NotAVolume { .. } => NOT_FOUND,
         VolumeError::InUse { .. } => IN_USE,
-        VolumeError::Io { .. } => FAILURE,
+        VolumeError::WrongKeyStore { .. } | VolumeError::Damaged { .. } => DAMAGED,
+        VolumeError::Keys(error) => code_of_kms(error),
+        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => FAILURE,
     }
 }
 

@@ -1,7 +1,8 @@
 //! `cmkfs init`: makes a volume.
 
-use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -9,9 +10,10 @@ use super::args::Global;
 use super::message::CliError;
 use super::{keystore, output};
 use crate::kms::KeyService;
+use crate::kms::alias::AliasName;
 use crate::kms::key::KeyRef;
 use crate::mount::MountError;
-use crate::volume::{self, VolumeError};
+use crate::volume;
 
 /// The arguments of `cmkfs init`.
 #[derive(Debug, Clone, Args)]
@@ -29,34 +31,22 @@ pub struct InitArgs {
 /// # Errors
 /// Why there is no new volume.
 pub fn run(global: &Global, args: &InitArgs) -> Result<(), CliError> {
-    make_directory(&args.ciphertext)?;
     make_volume(global, &args.ciphertext, args.key.as_ref())?;
-    output::done(
-        global,
-        &format!("Created volume {}", args.ciphertext.display()),
-    )
+    let text = format!("Created volume {}", args.ciphertext.display());
+    output::done(global, &text)
 }
 
 /// Makes the directory where it is missing.
-///
-/// # Errors
-/// [`VolumeError::NotEmpty`] where something is in it.
-pub(super) fn make_directory(ciphertext: &Path) -> Result<(), CliError> {
-    let failed = |source| MountError::Unreachable {
+pub(super) fn make_directory(ciphertext: &Path) -> Result<(), MountError> {
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(ciphertext);
+    made.map_err(|source| MountError::Unreachable {
         path: ciphertext.to_owned(),
         source,
-    };
-    fs::create_dir_all(ciphertext).map_err(failed)?;
-    match fs::read_dir(ciphertext).map_err(failed)?.next() {
-        None => Ok(()),
-        Some(_) => Err(VolumeError::NotEmpty {
-            path: ciphertext.to_owned(),
-        }
-        .into()),
-    }
+    })
 }
 
-/// Makes a volume in an empty directory, and the key directory where there is none yet.
+/// Makes a volume in an empty or missing directory, and the key directory where there is none yet.
 ///
 /// # Errors
 /// What the key service and the volume say.
@@ -64,9 +54,10 @@ pub(super) fn make_volume(
     global: &Global,
     ciphertext: &Path,
     key: Option<&KeyRef>,
-) -> Result<KeyService, CliError> {
+) -> Result<Arc<KeyService>, CliError> {
     let (keys, _) = keystore::open_or_create(global, false)?;
-    let _ = key;
-    volume::create(ciphertext)?;
+    let keys = Arc::new(keys);
+    let default = KeyRef::Alias(AliasName::default_key());
+    volume::create(ciphertext, &keys, key.unwrap_or(&default))?;
     Ok(keys)
 }

@@ -103,7 +103,12 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
         VolumeError::InUse { .. } => {
             "a volume is mounted once at a time; `cmkfs status` shows where"
         }
-        VolumeError::Io { .. } => return None,
+        VolumeError::WrongKeyStore { .. } => {
+            "name the key directory it was made with: --keys DIR or CMKFS_KEYS"
+        }
+        VolumeError::Damaged { .. } => "bring the file back from a backup of the volume",
+        VolumeError::Keys(error) => return kms_hint(error),
+        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => return None,
     };
     Some(text.to_owned())
 }

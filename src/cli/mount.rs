@@ -12,7 +12,6 @@ use clap::Args;
 use super::args::Global;
 use super::message::CliError;
 use super::{init, keystore};
-use crate::fs::FileSystem;
 use crate::kms::KeyService;
 use crate::mount::daemon::{self, Outcome};
 use crate::mount::mountpoint::Place;
@@ -20,7 +19,7 @@ use crate::mount::options::OptionError;
 use crate::mount::serve::{Job, serve};
 use crate::mount::{MountError, MountOptions, mountinfo};
 use crate::sys::process;
-use crate::volume::{self, Access, VolumeError};
+use crate::volume::{self, Access, Volume, VolumeError};
 
 /// How long a mount waits for the daemon of the last one, which may still be writing its seals.
 const TAKE_OVER: Duration = Duration::from_secs(10);
@@ -108,7 +107,7 @@ fn mount(global: &Global, args: &MountArgs, options: MountOptions) -> Result<(),
     let is_new = options.init && make_directories(&ciphertext, &args.mountpoint)?;
     let place = Place::check(&args.mountpoint, &ciphertext)?;
     let keys = if is_new {
-        Arc::new(init::make_volume(&global, &ciphertext, None)?)
+        init::make_volume(&global, &ciphertext, None)?
     } else {
         Arc::new(keystore::open(&global)?)
     };
@@ -133,11 +132,11 @@ fn mount(global: &Global, args: &MountArgs, options: MountOptions) -> Result<(),
         .unwrap_or_else(|| ciphertext.into_os_string());
     let job = Job {
         fs,
-        keys,
         place,
         source,
         options,
     };
+    process::clear_umask();
     serve(job, || log.as_ref().map_or(Ok(()), daemon::detach))?;
     Ok(())
 }
@@ -166,11 +165,11 @@ fn make_directories(ciphertext: &Path, mountpoint: &Path) -> Result<bool, CliErr
         }
         Ok(()) | Err(_) => {}
     }
-    if volume::exists(ciphertext)? {
-        return Ok(false);
+    let is_new = !volume::exists(ciphertext)?;
+    if is_new {
+        init::make_directory(ciphertext)?;
     }
-    init::make_directory(ciphertext)?;
-    Ok(true)
+    Ok(is_new)
 }
 
 /// Opens the volume; where its last mount is gone but its process is still finishing, waits for that.
@@ -178,10 +177,10 @@ fn open_when_free(
     ciphertext: &Path,
     keys: &Arc<KeyService>,
     access: Access,
-) -> Result<FileSystem, VolumeError> {
+) -> Result<Volume, VolumeError> {
     let until = Instant::now() + TAKE_OVER;
     loop {
-        let result = volume::open(ciphertext, Arc::clone(keys) as _, access);
+        let result = volume::open(ciphertext, keys, access);
         let is_in_use = matches!(result, Err(VolumeError::InUse { .. }));
         if !is_in_use || Instant::now() >= until || is_mounted(ciphertext) {
             return result;

@@ -56,10 +56,7 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
                     yes(mount.answers, "mounted", "dead"),
                 ]
             });
-            output::table(
-                ["SOURCE", "MOUNTPOINT", "PROCESS", "ACCESS", "STATE"],
-                rows,
-            )
+            output::table(["SOURCE", "MOUNTPOINT", "PROCESS", "ACCESS", "STATE"], rows)
         }
     }
 }

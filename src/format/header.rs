@@ -99,13 +99,22 @@ impl Header {
             return Err(FormatError::Magic { what: WHAT });
         }
         if header.version != VERSION {
-            return Err(FormatError::Version { what: WHAT, version: header.version });
+            return Err(FormatError::Version {
+                what: WHAT,
+                version: header.version,
+            });
         }
         if header.kind != kind as u8 {
-            return Err(FormatError::Field { what: WHAT, field: "kind" });
+            return Err(FormatError::Field {
+                what: WHAT,
+                field: "kind",
+            });
         }
         if header.flags != 0 {
-            return Err(FormatError::Field { what: WHAT, field: "flags" });
+            return Err(FormatError::Field {
+                what: WHAT,
+                field: "flags",
+            });
         }
         Ok(header)
     }
@@ -187,8 +196,14 @@ impl SealedState {
             Some(KeyBinding::Alias(alias)) => (BINDING_ALIAS, alias.as_bytes()),
             Some(KeyBinding::Key(key)) => (BINDING_KEY, key.as_bytes()),
         };
-        let too_long = FormatError::Field { what: WHAT, field: "key binding" };
-        let length = u16::try_from(binding.len()).ok().filter(|_| binding.len() <= ALIAS_MAX).ok_or(too_long)?;
+        let too_long = FormatError::Field {
+            what: WHAT,
+            field: "key binding",
+        };
+        let length = u16::try_from(binding.len())
+            .ok()
+            .filter(|_| binding.len() <= ALIAS_MAX)
+            .ok_or(too_long)?;
         bytes[state::BINDING_KIND_AT] = kind;
         bytes[state::BINDING_LEN_AT..][..2].copy_from_slice(&length.to_le_bytes());
         bytes[state::BINDING_AT..][..binding.len()].copy_from_slice(binding);
@@ -210,7 +225,10 @@ impl SealedState {
         if flags & !(SPARSE | DIRTY) != 0 {
             return Err(field("state flags"));
         }
-        let length = usize::from(u16::from_le_bytes([bytes[state::BINDING_LEN_AT], bytes[state::BINDING_LEN_AT + 1]]));
+        let length = usize::from(u16::from_le_bytes([
+            bytes[state::BINDING_LEN_AT],
+            bytes[state::BINDING_LEN_AT + 1],
+        ]));
         if length > ALIAS_MAX {
             return Err(field("key binding"));
         }
@@ -224,7 +242,9 @@ impl SealedState {
                 let alias = std::str::from_utf8(binding).map_err(|_| field("key binding"))?;
                 Some(KeyBinding::Alias(alias.to_owned()))
             }
-            BINDING_KEY => Some(KeyBinding::Key(KeyId(binding.try_into().map_err(|_| field("key binding"))?))),
+            BINDING_KEY => Some(KeyBinding::Key(KeyId(
+                binding.try_into().map_err(|_| field("key binding"))?,
+            ))),
             _ => return Err(field("key binding")),
         };
         Ok(Self {
@@ -247,7 +267,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn envelope() -> Envelope {
-        Envelope::new(KeyId([1; 16]), MaterialId([2; 32]), [3; 12], [4; 32], [5; 16], [6; 16])
+        Envelope::new(
+            KeyId([1; 16]),
+            MaterialId([2; 32]),
+            [3; 12],
+            [4; 32],
+            [5; 16],
+            [6; 16],
+        )
     }
 
     #[test]
@@ -263,7 +290,10 @@ mod tests {
         assert_eq!(bytes[NONCE_AT..STATE_AT], [7; 12]);
         assert_eq!(bytes[STATE_AT..TAG_AT], [8; STATE_LEN]);
         assert_eq!(bytes[TAG_AT..], [10; 16]);
-        assert_eq!(Header::decode(ObjectKind::Directory, &bytes).unwrap(), header);
+        assert_eq!(
+            Header::decode(ObjectKind::Directory, &bytes).unwrap(),
+            header
+        );
     }
 
     #[test]
@@ -272,7 +302,10 @@ mod tests {
         for at in [MAGIC_AT, VERSION_AT, KIND_AT, FLAGS_AT] {
             let mut changed = bytes;
             changed[at] ^= 0x40;
-            assert!(Header::decode(ObjectKind::File, &changed).is_err(), "byte {at}");
+            assert!(
+                Header::decode(ObjectKind::File, &changed).is_err(),
+                "byte {at}"
+            );
         }
         assert!(Header::decode(ObjectKind::Directory, &bytes).is_err());
         assert!(Header::decode(ObjectKind::File, &bytes[..511]).is_err());
@@ -296,9 +329,20 @@ mod tests {
 
     #[test]
     fn state_refuses_unknown_flags_bindings_and_padding() {
-        let state = SealedState { size: 1, epoch: 2, sparse: true, dirty: false, binding: None };
+        let state = SealedState {
+            size: 1,
+            epoch: 2,
+            sparse: true,
+            dirty: false,
+            binding: None,
+        };
         let bytes = state.encode().unwrap();
-        for (at, value) in [(state::FLAGS_AT, 4), (state::BINDING_KIND_AT, 3), (state::BINDING_AT, 1), (STATE_LEN - 1, 1)] {
+        for (at, value) in [
+            (state::FLAGS_AT, 4),
+            (state::BINDING_KIND_AT, 3),
+            (state::BINDING_AT, 1),
+            (STATE_LEN - 1, 1),
+        ] {
             let mut changed = bytes;
             changed[at] = value;
             assert!(SealedState::decode(&changed).is_err(), "byte {at}");

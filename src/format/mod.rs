@@ -1,10 +1,17 @@
 //! Bytes on disk: no I/O, no crypto, no time. docs/FORMAT.md is the byte-exact twin of this folder.
 //!
 //! [`layout`] where blocks lie in a backing file · [`slot`] the two entries that guard a block · [`header`] the header of
-//! an object · [`envelope`] a wrapped data key · [`names`] names in the backing directory · [`symlink`] · [`xattr`] ·
-//! [`volume`] the volume file · [`keystore`] the files of a key directory · [`codec`] the one bincode configuration.
+//! an object · [`envelope`] a wrapped data key · [`names`] names in the backing directory · [`symlink`] targets ·
+//! [`xattr`] extended attributes · [`volume`] the volume file · [`keystore`] the files of a key directory · [`codec`] the
+//! one bincode configuration.
 
 pub mod codec;
 pub mod envelope;
 pub mod header;
 pub mod keystore;
+pub mod layout;
+pub mod names;
+pub mod slot;
+pub mod symlink;
+pub mod volume;
+pub mod xattr;

@@ -47,7 +47,9 @@ pub enum Damage {
         block: u64,
     },
     /// The backing file is shorter or longer than its sealed size says.
-    #[error("the file has {actual} bytes where its header says {sealed}: it was cut or extended outside of cmkfs")]
+    #[error(
+        "the file has {actual} bytes where its header says {sealed}: it was cut or extended outside of cmkfs"
+    )]
     Size {
         /// The size that the header promises.
         sealed: u64,

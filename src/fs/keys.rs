@@ -49,7 +49,11 @@ pub trait KeyPort: Send + Sync {
     ///
     /// # Errors
     /// Why the CMK cannot be used, or [`KeyUnavailable::Rejected`].
-    fn unwrap_data_key(&self, envelope: &Envelope, context: &EncryptionContext) -> Result<DataKey, KeyUnavailable>;
+    fn unwrap_data_key(
+        &self,
+        envelope: &Envelope,
+        context: &EncryptionContext,
+    ) -> Result<DataKey, KeyUnavailable>;
 
     /// Whether the CMK may be used for unwrapping at this moment. Cheap: asked several times a second for every key in
     /// use.

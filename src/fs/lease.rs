@@ -31,13 +31,18 @@ pub struct Lease {
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("key", &self.key).field("state", &*self.state.read()).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("key", &self.key)
+            .field("state", &*self.state.read())
+            .finish_non_exhaustive()
     }
 }
 
 /// Proof that a lease holds: while it lives, a revocation waits.
 #[derive(Debug)]
-pub struct LeaseGuard<'a>(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, State>);
+pub struct LeaseGuard<'a>(
+    #[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, State>,
+);
 
 impl Lease {
     /// The CMK.
@@ -116,7 +121,11 @@ impl Leases {
     /// Every CMK that has a lease, and whether it holds.
     #[must_use]
     pub fn list(&self) -> Vec<(KeyId, Result<(), KeyUnavailable>)> {
-        self.0.read().iter().map(|(key, lease)| (*key, *lease.state.read())).collect()
+        self.0
+            .read()
+            .iter()
+            .map(|(key, lease)| (*key, *lease.state.read()))
+            .collect()
     }
 
     /// Revokes the lease of a CMK: waits for operations under way, wipes its data keys, refuses from now on. Says how

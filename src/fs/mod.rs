@@ -3,15 +3,22 @@
 //! nothing.
 //!
 //! [`ops`] one method a filesystem operation · [`inodes`] what the transport knows by number · [`file`] the data path ·
-//! [`dir`] names and listings · [`keys`] the port to the key path · [`lease`] keys that can be revoked under us ·
-//! [`backing`] the directory that holds the ciphertext · [`error`] what can go wrong, as errno.
+//! [`directory`] headers and names · [`keys`] the port to the key path · [`lease`] keys that can be revoked under us ·
+//! [`object`] data keys in use · [`backing`] the directory that holds the ciphertext · [`error`] what can go wrong.
 
+pub mod backing;
+pub mod core;
+mod directory;
 pub mod error;
+mod file;
+mod inodes;
 pub mod keys;
 pub mod lease;
-pub mod stub;
+pub mod object;
+mod ops;
+pub mod settings;
 pub mod types;
-pub use stub::FileSystem;
 
 pub use error::{FsError, FsResult};
+pub use ops::FileSystem;
 pub use types::*;

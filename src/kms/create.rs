@@ -58,8 +58,12 @@ pub(super) fn open_or_create(
     if storage::stat(dir)?.is_none() {
         storage::make_dir_all(dir)?;
     }
-    storage::check_private(dir)?;
     refuse_foreign(dir)?;
+    // An empty directory holds nothing that anybody could have read yet.
+    if storage::is_empty(dir)? {
+        storage::make_private(dir)?;
+    }
+    storage::check_private(dir)?;
     // Asked for before the lock is taken: nobody waits for somebody else's typing.
     let protector = match protection {
         NewProtection::RootKeyFile => Protector::File(Secret::random()?),
@@ -198,8 +202,6 @@ mod tests {
     #[test]
     fn a_creation_cut_short_anywhere_is_made_anew() {
         // Each prefix of the steps, in the order they become durable.
-        let whole = tempfile::tempdir().unwrap();
-        create(whole.path()).unwrap();
         let steps: [&[&str]; 5] = [
             &[],
             &[CREATING],
@@ -209,6 +211,7 @@ mod tests {
         ];
         for there in steps {
             let dir = tempfile::tempdir().unwrap();
+            storage::make_private(dir.path()).unwrap();
             for name in there {
                 match *name {
                     CREATING => fs::write(dir.path().join(CREATING), "").unwrap(),
@@ -253,6 +256,23 @@ mod tests {
             assert_eq!(path, dir.path().join(STORE));
         }
         assert_eq!(storage::names(&dir.path().join(KEYS)).unwrap(), before);
+    }
+
+    #[test]
+    fn an_empty_directory_is_made_private_and_used_another_one_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let open_to_all = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(dir.path(), open_to_all.clone()).unwrap();
+        create(dir.path()).unwrap();
+        let mode = fs::metadata(dir.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+
+        let planted = tempfile::tempdir().unwrap();
+        fs::set_permissions(planted.path(), open_to_all).unwrap();
+        fs::write(planted.path().join(storage::LOCK), "").unwrap();
+        let refused = create(planted.path());
+        assert!(matches!(refused, Err(KmsError::Permissions { .. })));
     }
 
     #[test]

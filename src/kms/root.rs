@@ -77,12 +77,9 @@ pub(super) fn make(
         }
     }
     file.nonce = random::nonce();
-    // The plaintext lies in the field only until it is sealed in place.
-    file.root_key = *root_key.expose();
-    file.tag = {
-        let aad = file.aad();
-        key.seal(&file.nonce, &aad, &mut file.root_key)
-    };
+    let mut sealed = Zeroizing::new(*root_key.expose());
+    file.tag = key.seal(&file.nonce, &file.aad(), sealed.as_mut_slice());
+    file.root_key = *sealed;
     Ok((file, root_key))
 }
 

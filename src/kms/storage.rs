@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -188,6 +188,18 @@ pub(super) fn discard(path: &Path) -> Result<(), KmsError> {
         Err(error) if !missing(&error) => Err(KmsError::io("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Whether nothing at all is in a directory.
+pub(super) fn is_empty(dir: &Path) -> Result<bool, KmsError> {
+    let mut entries = fs::read_dir(dir).map_err(KmsError::io("list", dir))?;
+    Ok(entries.next().is_none())
+}
+
+/// Takes a directory's group and others their rights.
+pub(super) fn make_private(dir: &Path) -> Result<(), KmsError> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .map_err(KmsError::io("make private", dir))
 }
 
 /// Refuses what its group or others may read or write.

@@ -1,7 +1,6 @@
 //! Who holds a mount busy, and which process serves one: read from `/proc`, as far as this user may.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -76,51 +75,6 @@ fn maps(process: &Path, device: u64) -> bool {
         .any(|line| line.split_ascii_whitespace().nth(3) == Some(&wanted))
 }
 
-/// The process that holds a flock(2) on this file: the daemon of a mounted volume.
-///
-/// # Errors
-/// Where the file or `/proc/locks` cannot be read.
-pub fn of_lock(file: &Path) -> io::Result<Option<u32>> {
-    let found = fs::metadata(file)?;
-    let device = (
-        rustix::fs::major(found.dev()),
-        rustix::fs::minor(found.dev()),
-    );
-    Ok(lock_holder(
-        &fs::read_to_string("/proc/locks")?,
-        device,
-        found.ino(),
-    ))
-}
-
-/// Lines: number, class, `ADVISORY`, mode, pid, major:minor:inode (device in hexadecimal), range. Some filesystems (btrfs)
-/// show another device here than to stat, so a lone lock on the inode number alone is taken as well.
-fn lock_holder(locks: &str, device: (u32, u32), inode: u64) -> Option<u32> {
-    let mut candidates = Vec::new();
-    for line in locks.lines() {
-        let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        let [_, "FLOCK", _, _, pid, place, ..] = fields[..] else {
-            continue;
-        };
-        let mut parts = place.split(':');
-        let number = |part: Option<&str>| u32::from_str_radix(part?, 16).ok();
-        let found = (number(parts.next()), number(parts.next()));
-        if parts.next().and_then(|part| part.parse::<u64>().ok()) != Some(inode) {
-            continue;
-        }
-        let pid = pid.parse().ok();
-        if found == (Some(device.0), Some(device.1)) {
-            return pid;
-        }
-        candidates.extend(pid);
-    }
-    if let [only] = candidates[..] {
-        Some(only)
-    } else {
-        None
-    }
-}
-
 /// The process that serves the FUSE connection of this device's minor number (Linux 5.19 or newer; a process of another
 /// user is seen only by root).
 #[must_use]
@@ -145,19 +99,6 @@ pub fn of_connection(minor: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LOCKS: &str = "1: POSIX  ADVISORY  WRITE 7 08:01:99 0 EOF\n\
-                         2: FLOCK  ADVISORY  WRITE 42 08:01:99 0 EOF\n\
-                         2: -> FLOCK  ADVISORY  WRITE 43 08:01:99 0 EOF\n\
-                         3: FLOCK  ADVISORY  READ 44 00:2a:77 0 EOF\n";
-
-    #[test]
-    fn the_holder_of_a_lock_is_found_by_device_and_inode() {
-        assert_eq!(lock_holder(LOCKS, (8, 1), 99), Some(42));
-        assert_eq!(lock_holder(LOCKS, (0, 0x2a), 77), Some(44));
-        assert_eq!(lock_holder(LOCKS, (0, 0x2b), 77), Some(44));
-        assert_eq!(lock_holder(LOCKS, (8, 1), 98), None);
-    }
 
     #[test]
     fn a_process_is_found_by_its_working_directory() {

@@ -18,6 +18,7 @@ use super::fusermount::{self, HelperError};
 use super::mountinfo::{self, FILESYSTEM_TYPE};
 use super::options::MountOptions;
 use super::{holders, mountinfo::Mount};
+use crate::volume::lock::holder;
 
 /// How long a busy mountpoint is tried again: short-lived users (a shell's completion, an indexer) are gone by then.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -73,8 +74,7 @@ impl Place {
 /// The process that serves a mount, as far as it can be found out: by the lock of its volume, or its connection.
 #[must_use]
 pub fn daemon_of(mount: &Mount) -> Option<u32> {
-    let lock = Path::new(&mount.source).join("cmkfs.volume");
-    holders::of_connection(mount.device.1).or_else(|| holders::of_lock(&lock).ok().flatten())
+    holders::of_connection(mount.device.1).or_else(|| holder(Path::new(&mount.source)))
 }
 
 /// The canonical form of a mountpoint, which may be a dead mount that cannot even be looked at.

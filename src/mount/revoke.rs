@@ -12,9 +12,9 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::session::{InFlight, Invalidator, WriteBack};
-use crate::fs::FileSystem;
-use crate::fs::keys::{KeyPort, KeyUnavailable};
+use crate::fs::keys::KeyUnavailable;
 use crate::ids::KeyId;
+use crate::volume::Volume;
 
 /// How often keys are checked.
 pub const INTERVAL: Duration = Duration::from_millis(200);
@@ -26,8 +26,7 @@ const STORE_GRACE: Duration = Duration::from_secs(2);
 
 /// Watches the keys of one mount.
 pub struct Watcher {
-    fs: Arc<FileSystem>,
-    keys: Arc<dyn KeyPort>,
+    fs: Arc<Volume>,
     write_back: Arc<WriteBack>,
     invalidator: Invalidator,
     in_flight: InFlight,
@@ -41,18 +40,16 @@ impl std::fmt::Debug for Watcher {
 }
 
 impl Watcher {
-    /// Watches the leases of `fs` through `keys`.
+    /// Watches the leases of a volume.
     #[must_use]
     pub fn new(
-        fs: Arc<FileSystem>,
-        keys: Arc<dyn KeyPort>,
+        fs: Arc<Volume>,
         write_back: Arc<WriteBack>,
         invalidator: Invalidator,
         in_flight: InFlight,
     ) -> Self {
         Self {
             fs,
-            keys,
             write_back,
             invalidator,
             in_flight,
@@ -63,7 +60,7 @@ impl Watcher {
     /// Checks every key once and acts on what has changed.
     pub fn step(&mut self) {
         for (key, state) in self.fs.leases().list() {
-            let answer = self.keys.check(&key);
+            let answer = self.fs.keys().check(&key);
             let answer = self.forgive_passing_trouble(key, answer);
             match (state, answer) {
                 (Err(_), Ok(())) => {

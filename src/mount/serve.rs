@@ -15,8 +15,7 @@ use super::options::MountOptions;
 use super::revoke::{self, Watcher};
 use super::session::{Connected, Running};
 use super::ticker::Ticker;
-use crate::fs::FileSystem;
-use crate::fs::keys::KeyPort;
+use crate::volume::Volume;
 
 /// How often files that were closed or have gone quiet are sealed.
 const SEALING: Duration = Duration::from_secs(2);
@@ -24,9 +23,7 @@ const SEALING: Duration = Duration::from_secs(2);
 /// All that a mount needs.
 pub struct Job {
     /// The opened volume.
-    pub fs: FileSystem,
-    /// Its keys.
-    pub keys: Arc<dyn KeyPort>,
+    pub fs: Volume,
     /// Where to mount it.
     pub place: Place,
     /// What shows as the mount's source.
@@ -52,7 +49,6 @@ impl std::fmt::Debug for Job {
 pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result<(), MountError> {
     let Job {
         fs,
-        keys,
         place,
         source,
         options,
@@ -64,7 +60,7 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)
-        .and_then(|connected| run(&fs, &keys, &mounted, connected, signals, ready));
+        .and_then(|connected| run(&fs, &mounted, connected, signals, ready));
     if result.is_err() {
         // Nobody answers there any more.
         if let Err(error) = mounted.unmount(true) {
@@ -76,8 +72,7 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
 }
 
 fn run(
-    fs: &Arc<FileSystem>,
-    keys: &Arc<dyn KeyPort>,
+    fs: &Arc<Volume>,
     mounted: &Arc<Mounted>,
     connected: Connected,
     signals: Signals,
@@ -85,7 +80,6 @@ fn run(
 ) -> Result<(), MountError> {
     let mut watcher = Watcher::new(
         Arc::clone(fs),
-        Arc::clone(keys),
         connected.write_back(),
         connected.invalidator(),
         connected.in_flight(),

@@ -1,3 +1,6 @@
-//! What is asked of the operating system beyond files.
+//! The only `unsafe` code: system calls that no safe crate offers. Each file wraps one of them behind a safe function.
 
+#![allow(unsafe_code)]
+
+pub mod identity;
 pub mod process;

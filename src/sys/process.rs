@@ -30,12 +30,15 @@ pub fn prepare_for_serving() {
     if let Err(error) = rustix::thread::set_name(c"cmkfs") {
         log::debug!("the process's name stays: {error}");
     }
-    // Callers' umasks come with their requests.
-    umask(rustix::fs::Mode::empty());
     raise_descriptor_limit();
     if rustix::process::geteuid().is_root() {
         keep_capabilities_across_identities();
     }
+}
+
+/// What is made from here on gets exactly the mode that it is made with: callers' umasks come with their requests.
+pub fn clear_umask() {
+    umask(rustix::fs::Mode::empty());
 }
 
 /// One descriptor for each file that is open in the mount.

@@ -1,23 +1,242 @@
-//! Stub; replaced by the implementation.
-#![allow(missing_docs, unused_variables, clippy::todo)]
-use std::path::Path;
-use std::sync::Arc;
-use crate::fs::FileSystem;
-use crate::ids::{VolumeId, KeyStoreId};
-use crate::fs::keys::KeyPort;
+//! Volumes: makes one in a directory, opens one with its key directory and its lock. Joins the filesystem and the key
+//! service, which do not know of each other, through the port `fs::keys`.
+//!
+//! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port.
 
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    #[error("{path} is not empty")] NotEmpty { path: std::path::PathBuf },
-    #[error("{path} holds no cmkfs volume")] NotAVolume { path: std::path::PathBuf },
-    #[error("the volume in {path} is in use by process {pid:?}")] InUse { path: std::path::PathBuf, pid: Option<u32> },
-    #[error("{path}: {source}")] Io { path: std::path::PathBuf, source: std::io::Error },
-}
+mod error;
+pub mod keys;
+pub mod lock;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use error::VolumeError;
+use keys::ServicePort;
+use lock::VolumeLock;
+
+use crate::crypto::header::{seal_volume, verify_volume};
+use crate::crypto::object::ObjectKeys;
+use crate::format::envelope::{EncryptionContext, ObjectKind};
+use crate::format::header::KeyBinding;
+use crate::format::names::{DIRECTORY_FILE, VOLUME_FILE};
+use crate::format::volume::{VOLUME_LEN, VolumeFile};
+use crate::fs::FileSystem;
+use crate::fs::backing::Backing;
+use crate::fs::keys::KeyPort;
+use crate::fs::settings::Settings;
+use crate::ids::{ObjectId, VolumeId};
+use crate::kms::key::KeyRef;
+use crate::kms::service::KeyService;
+
 /// How a volume is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access { ReadWrite, ReadOnly }
+pub enum Access {
+    /// By one process alone.
+    ReadWrite,
+    /// By any number that only read.
+    ReadOnly,
+}
 
-/// Final form: `create(dir, &KeyService, &KeyRef)`, `open(dir, Arc<KeyService>, access)`; the lock is taken inside open (flock on cmkfs.volume) and held until the FileSystem is dropped.
-pub fn create(directory: &Path) -> Result<VolumeId, VolumeError> { todo!() }
-pub fn open(directory: &Path, keys: Arc<dyn KeyPort>, access: Access) -> Result<FileSystem, VolumeError> { todo!() }
-pub fn exists(directory: &Path) -> Result<bool, VolumeError> { todo!() }
+/// A volume that is open: the filesystem, and the lock that is held for as long as it lives.
+#[derive(Debug)]
+pub struct Volume {
+    /// The filesystem.
+    pub filesystem: FileSystem,
+    _lock: VolumeLock,
+}
+
+impl std::ops::Deref for Volume {
+    type Target = FileSystem;
+
+    fn deref(&self) -> &FileSystem {
+        &self.filesystem
+    }
+}
+
+/// Whether a volume lies in `directory`.
+///
+/// # Errors
+/// [`VolumeError::Io`] where the directory cannot be looked at.
+pub fn exists(directory: &Path) -> Result<bool, VolumeError> {
+    let path = directory.join(VOLUME_FILE);
+    path.try_exists().map_err(VolumeError::io("look at", path))
+}
+
+/// Makes a volume in an empty directory, which is made where it is missing. Everything in it will be wrapped under `key`
+/// unless a directory is bound to another.
+///
+/// # Errors
+/// [`VolumeError::NotEmpty`]; the key refused; what the operating system says.
+pub fn create(
+    directory: &Path,
+    keys: &Arc<KeyService>,
+    key: &KeyRef,
+) -> Result<VolumeId, VolumeError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(VolumeError::io("make", directory))?;
+    let root: OwnedFd = File::open(directory)
+        .map_err(VolumeError::io("open", directory))?
+        .into();
+    let mut entries = std::fs::read_dir(directory).map_err(VolumeError::io("list", directory))?;
+    // The header of a root whose volume file never came: a process died while it made the volume.
+    let leftover =
+        |name: &std::ffi::OsStr| name == DIRECTORY_FILE || name == temporary_volume_file().as_str();
+    if entries.any(|entry| entry.map_or(true, |entry| !leftover(&entry.file_name()))) {
+        return Err(VolumeError::NotEmpty {
+            path: directory.to_owned(),
+        });
+    }
+    for name in [DIRECTORY_FILE.to_owned(), temporary_volume_file()] {
+        let path = directory.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(VolumeError::io("remove", path)(error));
+            }
+            _ => {}
+        }
+    }
+    let volume = VolumeId::random();
+    let port = Arc::new(ServicePort::new(Arc::clone(keys)));
+    let binding = match key {
+        KeyRef::Id(id) => KeyBinding::Key(*id),
+        KeyRef::Alias(alias) => KeyBinding::Alias(alias.to_string()),
+    };
+    let context = volume_context(volume);
+    let (data_key, envelope) = keys.generate_data_key(key, &context)?;
+    FileSystem::make_root(&root, volume, port, &binding).map_err(|source| {
+        VolumeError::Filesystem {
+            path: directory.to_owned(),
+            source,
+        }
+    })?;
+    let file = seal_volume(
+        &ObjectKeys::new(&data_key, ObjectKind::Volume),
+        volume,
+        keys.store_id(),
+        envelope,
+    );
+    // Last, and whole: with this file the directory is a volume.
+    write_volume_file(directory, &file)?;
+    Ok(volume)
+}
+
+fn temporary_volume_file() -> String {
+    format!("{}{VOLUME_FILE}", crate::format::names::TEMPORARY_PREFIX)
+}
+
+fn write_volume_file(directory: &Path, file: &VolumeFile) -> Result<(), VolumeError> {
+    let aside = directory.join(temporary_volume_file());
+    let path = directory.join(VOLUME_FILE);
+    let write = || {
+        let mut options = std::fs::OpenOptions::new();
+        let mut opened = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&aside)?;
+        opened.write_all(&file.encode())?;
+        opened.sync_all()?;
+        std::fs::rename(&aside, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(VolumeError::io("write", path.clone()))
+}
+
+/// Opens the volume in `directory`: takes its lock, checks that it belongs to this key directory, authenticates its
+/// volume file.
+///
+/// # Errors
+/// [`VolumeError::NotAVolume`], [`VolumeError::InUse`], [`VolumeError::WrongKeyStore`], damage; the key refused.
+pub fn open(
+    directory: &Path,
+    keys: &Arc<KeyService>,
+    access: Access,
+) -> Result<Volume, VolumeError> {
+    let port = Arc::new(ServicePort::new(Arc::clone(keys)));
+    open_observed(directory, keys, port, access, Backing::default())
+}
+
+/// As [`open`](fn@open), with the backing calls and the port of the caller's choice.
+///
+/// # Errors
+/// As [`open`](fn@open).
+pub fn open_observed(
+    directory: &Path,
+    keys: &Arc<KeyService>,
+    port: Arc<dyn KeyPort>,
+    access: Access,
+    backing: Backing,
+) -> Result<Volume, VolumeError> {
+    let (mut file, path) = open_volume_file(directory)?;
+    let lock = VolumeLock::take(&file, directory, access)?;
+    let mut bytes = Vec::with_capacity(VOLUME_LEN + 1);
+    let limit = VOLUME_LEN as u64 + 1;
+    (&mut file)
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(VolumeError::io("read", &path))?;
+    let damaged = |why: String| VolumeError::Damaged {
+        path: path.clone(),
+        why,
+    };
+    let header = VolumeFile::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if header.key_store_id() != keys.store_id() {
+        return Err(VolumeError::WrongKeyStore {
+            path: directory.to_owned(),
+            expected: header.key_store_id(),
+            found: keys.store_id(),
+            keys: keys.dir().to_owned(),
+        });
+    }
+    let data_key = keys.decrypt_data_key(header.envelope(), &volume_context(header.volume_id()))?;
+    verify_volume(&ObjectKeys::new(&data_key, ObjectKind::Volume), &header)
+        .map_err(|_| damaged("it was changed outside of cmkfs".to_owned()))?;
+    let root: OwnedFd = File::open(directory)
+        .map_err(VolumeError::io("open", directory))?
+        .into();
+    if access == Access::ReadWrite {
+        // What a daemon that was killed had written may not be on the disk yet, and nobody knows what. From here on it is.
+        rustix::fs::syncfs(&root)
+            .map_err(|errno| VolumeError::io("sync", directory)(errno.into()))?;
+    }
+    let settings = Settings::new(access == Access::ReadOnly);
+    let filesystem = FileSystem::attach(root, header.volume_id(), port, backing, settings)
+        .map_err(|source| VolumeError::Filesystem {
+            path: directory.to_owned(),
+            source,
+        })?;
+    Ok(Volume {
+        filesystem,
+        _lock: lock,
+    })
+}
+
+fn open_volume_file(directory: &Path) -> Result<(File, PathBuf), VolumeError> {
+    let path = directory.join(VOLUME_FILE);
+    match File::open(&path) {
+        Ok(file) => Ok((file, path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(VolumeError::NotAVolume {
+                path: directory.to_owned(),
+            })
+        }
+        Err(error) => Err(VolumeError::io("open", path)(error)),
+    }
+}
+
+/// The encryption context of a volume key.
+fn volume_context(volume: VolumeId) -> EncryptionContext {
+    EncryptionContext {
+        volume,
+        object: ObjectId(volume.0),
+        kind: ObjectKind::Volume,
+    }
+}

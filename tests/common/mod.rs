@@ -6,12 +6,13 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use cmkfs::mount::{holders, mountinfo};
+use cmkfs::mount::mountinfo;
+use cmkfs::volume::lock::holder;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal};
 
@@ -54,6 +55,9 @@ impl Volume {
             .unwrap();
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_cmkfs"));
         if let Some((user, group)) = identity {
+            // udev gives everybody access; a bare container may not have it.
+            let everybody = fs::Permissions::from_mode(0o666);
+            fs::set_permissions("/dev/fuse", everybody).unwrap();
             // The user may not be able to reach the build directory.
             let copy = folder.path().join("cmkfs");
             fs::copy(&program, &copy).unwrap();
@@ -166,9 +170,7 @@ impl Volume {
 
     /// The process that serves the mount.
     pub fn daemon(&self) -> Option<u32> {
-        holders::of_lock(&self.ciphertext().join("cmkfs.volume"))
-            .ok()
-            .flatten()
+        holder(&self.ciphertext())
     }
 
     /// Sends a signal to the daemon.

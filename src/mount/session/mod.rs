@@ -19,7 +19,8 @@ use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use parking_lot::RwLock;
 
 use super::mountpoint::Mounted;
-use crate::fs::{FileSystem, NodeId};
+use crate::fs::NodeId;
+use crate::volume::Volume;
 use adapter::Adapter;
 
 pub use writeback::WriteBack;
@@ -96,7 +97,7 @@ impl Connected {
     ///
     /// # Errors
     /// Where the kernel's protocol is not spoken, or the mount is gone already.
-    pub fn new(fs: Arc<FileSystem>, mounted: &Arc<Mounted>, device: OwnedFd) -> io::Result<Self> {
+    pub fn new(fs: Arc<Volume>, mounted: &Arc<Mounted>, device: OwnedFd) -> io::Result<Self> {
         let in_flight = InFlight::default();
         let write_back = Arc::new(WriteBack::new(Arc::clone(mounted)));
         let mut config = Config::default();

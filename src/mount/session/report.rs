@@ -1,7 +1,8 @@
 //! Which errors the log hears of. An ordinary errno is the caller's business; damage and unexplained I/O errors are the
-//! administrator's, once a minute for each inode, so that a program that retries for ever does not fill the disk.
+//! administrator's, with the object's place in the backing directory (encrypted names only), once a minute for each inode, so that a program that retries for ever does not fill the disk.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,11 +20,17 @@ pub(super) struct Reporter(Mutex<HashMap<NodeId, Instant>>);
 
 impl Reporter {
     /// Logs the error if it is worth it, and gives the errno of the answer.
-    pub(super) fn errno(&self, operation: &str, node: NodeId, error: &FsError) -> Errno {
+    pub(super) fn errno(
+        &self,
+        operation: &str,
+        node: NodeId,
+        path: impl Fn() -> PathBuf,
+        error: &FsError,
+    ) -> Errno {
         let errno = error.errno();
         if errno == Errno::IO || errno == Errno::BADMSG {
             if self.is_news(node, Instant::now()) {
-                log::warn!("{operation} of inode {node}: {error}");
+                log::warn!("{operation} of {:?} (inode {node}): {error}", path());
             }
         } else {
             log::trace!("{operation} of inode {node}: {error}");

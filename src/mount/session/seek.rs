@@ -11,6 +11,7 @@ use super::convert;
 use super::report::Reporter;
 use super::writeback::WriteBack;
 use crate::fs::{FileSystem, HandleId, NodeId, Seek};
+use crate::volume::Volume;
 
 /// A seek that waits for its file's dirty pages.
 pub(super) struct Request {
@@ -23,7 +24,7 @@ pub(super) struct Request {
 
 /// Starts the thread, which ends when the sender is dropped.
 pub(super) fn start(
-    fs: Arc<FileSystem>,
+    fs: Arc<Volume>,
     write_back: Arc<WriteBack>,
     reporter: Arc<Reporter>,
 ) -> std::io::Result<Sender<Request>> {
@@ -63,6 +64,11 @@ pub(super) fn answer(fs: &FileSystem, reporter: &Reporter, request: Request) {
             Ok(found) => reply.offset(found),
             Err(_) => reply.error(Errno::EOVERFLOW),
         },
-        Err(error) => reply.error(convert::errno(reporter.errno("seek", node, &error))),
+        Err(error) => reply.error(convert::errno(reporter.errno(
+            "seek",
+            node,
+            || fs.backing_path(node),
+            &error,
+        ))),
     }
 }

@@ -1,0 +1,57 @@
+//! Extended attributes as they are stored: which are encrypted, under what name, and what the sealed value holds.
+//! docs/FORMAT.md, "Extended attributes". `crypto::xattr` seals.
+
+use super::names;
+
+/// What stands between the namespace and the encrypted name.
+pub const INFIX: &str = "cmkfs.";
+/// Longest plaintext name of an attribute, namespace included, in bytes.
+pub const XATTR_NAME_MAX: usize = 255;
+/// Bytes a sealed value needs besides name and value: nonce 12, name length 1, tag 16.
+pub const OVERHEAD: usize = 29;
+
+/// How an attribute is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage<'a> {
+    /// Encrypted, name and value; the namespace (with its dot) and the name inside it.
+    Encrypted(&'static str, &'a [u8]),
+    /// As it is: the kernel itself reads it.
+    Clear,
+    /// Not offered.
+    Unsupported,
+}
+
+impl<'a> Storage<'a> {
+    /// How the attribute of this name is stored.
+    #[must_use]
+    pub fn of(name: &'a [u8]) -> Self {
+        for namespace in ["user.", "trusted."] {
+            if let Some(rest) = name.strip_prefix(namespace.as_bytes()) {
+                return if rest.is_empty() {
+                    Self::Unsupported
+                } else {
+                    Self::Encrypted(namespace, rest)
+                };
+            }
+        }
+        if name.starts_with(b"security.") || name.starts_with(b"system.posix_acl_") {
+            return Self::Clear;
+        }
+        Self::Unsupported
+    }
+}
+
+/// The stored name of an encrypted attribute.
+#[must_use]
+pub fn stored_name(namespace: &str, digest: &[u8; 16]) -> String {
+    format!("{namespace}{INFIX}{}", names::to_text(digest))
+}
+
+/// The namespace of a stored name of an encrypted attribute; `None` for any other.
+#[must_use]
+pub fn stored_namespace(name: &[u8]) -> Option<&'static str> {
+    ["user.", "trusted."].into_iter().find(|namespace| {
+        name.strip_prefix(namespace.as_bytes())
+            .is_some_and(|rest| rest.starts_with(INFIX.as_bytes()))
+    })
+}

@@ -1,0 +1,403 @@
+//! The directory that holds the ciphertext: every system call the core makes on it, and nothing else.
+//!
+//! An [`Observer`] sees each call before it is made and may refuse it: so tests count calls and inject ENOSPC, EIO and
+//! their like at the n-th one. Calls that a signal interrupts are repeated; short reads and writes are completed.
+
+use std::ffi::{CStr, CString};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    self, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timestamps, Uid,
+    XattrFlags,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+/// What a backing call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// openat.
+    Open,
+    /// fstat, fstatat, statvfs.
+    Stat,
+    /// mkdirat, mknodat, symlinkat, linkat.
+    Make,
+    /// unlinkat.
+    Remove,
+    /// renameat2.
+    Rename,
+    /// readlinkat.
+    ReadLink,
+    /// pread, preadv.
+    Read,
+    /// pwrite, pwritev.
+    Write,
+    /// ftruncate, fallocate.
+    Resize,
+    /// lseek.
+    Seek,
+    /// fsync, fdatasync, syncfs.
+    Sync,
+    /// chmod, chown, utimens.
+    Change,
+    /// getxattr, listxattr.
+    ReadXattr,
+    /// setxattr, removexattr.
+    WriteXattr,
+}
+
+/// Sees every backing call before it is made.
+pub trait Observer: Send + Sync {
+    /// Called before the call.
+    ///
+    /// # Errors
+    /// The errno with which the call fails instead of being made.
+    fn before(&self, call: Call) -> Result<(), Errno>;
+}
+
+/// Where a backing object is found.
+#[derive(Debug, Clone, Copy)]
+pub enum At<'a> {
+    /// Under this name in this directory.
+    Name(BorrowedFd<'a>, &'a CStr),
+    /// Behind this descriptor, which may be O_PATH: the object has lost its name.
+    Fd(BorrowedFd<'a>),
+}
+
+impl At<'_> {
+    /// A path that reaches the object itself (the last component is never followed by the calls that take it).
+    fn path(&self) -> CString {
+        let path = match self {
+            Self::Name(directory, name) => {
+                let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+                path.extend_from_slice(name.to_bytes());
+                path
+            }
+            Self::Fd(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes(),
+        };
+        // A CStr and a number have no zero byte inside.
+        CString::new(path).unwrap_or_default()
+    }
+}
+
+type Io<T> = Result<T, Errno>;
+
+/// The backing calls.
+#[derive(Default)]
+pub struct Backing(Option<Box<dyn Observer>>);
+
+impl std::fmt::Debug for Backing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backing")
+    }
+}
+
+impl Backing {
+    /// The calls, each shown to `observer` first.
+    #[must_use]
+    pub fn observed(observer: Box<dyn Observer>) -> Self {
+        Self(Some(observer))
+    }
+
+    fn gate(&self, call: Call) -> Io<()> {
+        self.0
+            .as_ref()
+            .map_or(Ok(()), |observer| observer.before(call))
+    }
+
+    pub(super) fn open(
+        &self,
+        directory: impl AsFd,
+        name: &CStr,
+        flags: OFlags,
+        mode: u32,
+    ) -> Io<OwnedFd> {
+        self.gate(Call::Open)?;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        retry_on_intr(|| fs::openat(&directory, name, flags, Mode::from_raw_mode(mode)))
+    }
+
+    /// Opens again what an O_PATH descriptor refers to.
+    pub(super) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Io<OwnedFd> {
+        self.gate(Call::Open)?;
+        let path = At::Fd(fd).path();
+        retry_on_intr(|| fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty()))
+    }
+
+    pub(super) fn stat(&self, at: At<'_>) -> Io<Stat> {
+        self.gate(Call::Stat)?;
+        match at {
+            At::Name(directory, name) => fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW),
+            At::Fd(fd) => fs::fstat(fd),
+        }
+    }
+
+    pub(super) fn statvfs(&self, fd: impl AsFd) -> Io<fs::StatVfs> {
+        self.gate(Call::Stat)?;
+        fs::fstatvfs(fd)
+    }
+
+    pub(super) fn make_directory(&self, directory: impl AsFd, name: &CStr, mode: u32) -> Io<()> {
+        self.gate(Call::Make)?;
+        fs::mkdirat(directory, name, Mode::from_raw_mode(mode))
+    }
+
+    pub(super) fn make_node(
+        &self,
+        at: impl AsFd,
+        name: &CStr,
+        kind: FileType,
+        mode: u32,
+        device: u64,
+    ) -> Io<()> {
+        self.gate(Call::Make)?;
+        fs::mknodat(at, name, kind, Mode::from_raw_mode(mode), device)
+    }
+
+    pub(super) fn make_symlink(&self, target: &str, directory: impl AsFd, name: &CStr) -> Io<()> {
+        self.gate(Call::Make)?;
+        fs::symlinkat(target, directory, name)
+    }
+
+    pub(super) fn link(&self, at: At<'_>, directory: impl AsFd, name: &CStr) -> Io<()> {
+        self.gate(Call::Make)?;
+        match at {
+            At::Name(from, old) => fs::linkat(from, old, directory, name, AtFlags::empty()),
+            At::Fd(_) => fs::linkat(fs::CWD, at.path(), directory, name, AtFlags::SYMLINK_FOLLOW),
+        }
+    }
+
+    pub(super) fn remove(&self, directory: impl AsFd, name: &CStr) -> Io<()> {
+        self.gate(Call::Remove)?;
+        fs::unlinkat(directory, name, AtFlags::empty())
+    }
+
+    pub(super) fn remove_directory(&self, directory: impl AsFd, name: &CStr) -> Io<()> {
+        self.gate(Call::Remove)?;
+        fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
+    }
+
+    pub(super) fn rename(
+        &self,
+        (from, name): (BorrowedFd<'_>, &CStr),
+        (to, new_name): (BorrowedFd<'_>, &CStr),
+        flags: RenameFlags,
+    ) -> Io<()> {
+        self.gate(Call::Rename)?;
+        if flags.is_empty() {
+            return fs::renameat(from, name, to, new_name);
+        }
+        fs::renameat_with(from, name, to, new_name, flags)
+    }
+
+    pub(super) fn read_link(&self, at: At<'_>) -> Io<CString> {
+        self.gate(Call::ReadLink)?;
+        match at {
+            At::Name(directory, name) => fs::readlinkat(directory, name, Vec::new()),
+            At::Fd(fd) => fs::readlinkat(fd, c"", Vec::new()),
+        }
+    }
+
+    /// Fills `buffer` from `offset`; fewer bytes only at the end of the file.
+    pub(super) fn read(&self, fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Io<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            self.gate(Call::Read)?;
+            let rest = &mut buffer[done..];
+            match retry_on_intr(|| rustix::io::pread(&fd, &mut *rest, offset + done as u64))? {
+                0 => break,
+                read => done += read,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Fills the buffers in turn from `offset`; fewer bytes only at the end of the file.
+    pub(super) fn read_vectored(
+        &self,
+        fd: impl AsFd,
+        buffers: &mut [IoSliceMut<'_>],
+        offset: u64,
+    ) -> Io<usize> {
+        let mut buffers = buffers;
+        let mut done = 0;
+        while !buffers.is_empty() {
+            self.gate(Call::Read)?;
+            match retry_on_intr(|| rustix::io::preadv(&fd, buffers, offset + done as u64))? {
+                0 => break,
+                read => {
+                    done += read;
+                    IoSliceMut::advance_slices(&mut buffers, read);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes all of `data`.
+    pub(super) fn write(&self, fd: impl AsFd, data: &[u8], offset: u64) -> Io<()> {
+        let mut done = 0;
+        while done < data.len() {
+            self.gate(Call::Write)?;
+            match retry_on_intr(|| rustix::io::pwrite(&fd, &data[done..], offset + done as u64))? {
+                0 => return Err(Errno::IO),
+                written => done += written,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of the buffers, one after the other.
+    pub(super) fn write_vectored(
+        &self,
+        fd: impl AsFd,
+        buffers: &mut [IoSlice<'_>],
+        offset: u64,
+    ) -> Io<()> {
+        let mut buffers = buffers;
+        let mut done = 0;
+        while !buffers.is_empty() {
+            self.gate(Call::Write)?;
+            match retry_on_intr(|| rustix::io::pwritev(&fd, buffers, offset + done as u64))? {
+                0 => return Err(Errno::IO),
+                written => {
+                    done += written;
+                    IoSlice::advance_slices(&mut buffers, written);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn truncate(&self, fd: impl AsFd, length: u64) -> Io<()> {
+        self.gate(Call::Resize)?;
+        retry_on_intr(|| fs::ftruncate(&fd, length))
+    }
+
+    pub(super) fn allocate(
+        &self,
+        fd: impl AsFd,
+        flags: FallocateFlags,
+        offset: u64,
+        length: u64,
+    ) -> Io<()> {
+        self.gate(Call::Resize)?;
+        retry_on_intr(|| fs::fallocate(&fd, flags, offset, length))
+    }
+
+    /// The next offset at or after `offset` that holds data; `None` past the last.
+    pub(super) fn seek_data(&self, fd: impl AsFd, offset: u64) -> Io<Option<u64>> {
+        self.gate(Call::Seek)?;
+        match fs::seek(fd, fs::SeekFrom::Data(offset)) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn sync(&self, fd: impl AsFd, data_only: bool) -> Io<()> {
+        self.gate(Call::Sync)?;
+        retry_on_intr(|| {
+            if data_only {
+                fs::fdatasync(&fd)
+            } else {
+                fs::fsync(&fd)
+            }
+        })
+    }
+
+    pub(super) fn sync_filesystem(&self, fd: impl AsFd) -> Io<()> {
+        self.gate(Call::Sync)?;
+        retry_on_intr(|| fs::syncfs(&fd))
+    }
+
+    pub(super) fn set_mode(&self, at: At<'_>, mode: u32) -> Io<()> {
+        self.gate(Call::Change)?;
+        let mode = Mode::from_raw_mode(mode);
+        match at {
+            At::Name(directory, name) => fs::chmodat(directory, name, mode, AtFlags::empty()),
+            At::Fd(_) => fs::chmodat(fs::CWD, at.path(), mode, AtFlags::empty()),
+        }
+    }
+
+    pub(super) fn set_owner(&self, at: At<'_>, uid: Option<u32>, gid: Option<u32>) -> Io<()> {
+        self.gate(Call::Change)?;
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        match at {
+            At::Name(directory, name) => {
+                fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            }
+            At::Fd(fd) => fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH),
+        }
+    }
+
+    pub(super) fn set_times(&self, at: At<'_>, times: &Timestamps) -> Io<()> {
+        self.gate(Call::Change)?;
+        match at {
+            At::Name(directory, name) => {
+                fs::utimensat(directory, name, times, AtFlags::SYMLINK_NOFOLLOW)
+            }
+            At::Fd(_) => fs::utimensat(fs::CWD, at.path(), times, AtFlags::empty()),
+        }
+    }
+
+    /// The value of an attribute.
+    pub(super) fn get_xattr(&self, at: At<'_>, name: &CStr) -> Io<Vec<u8>> {
+        self.gate(Call::ReadXattr)?;
+        let path = at.path();
+        grow(|buffer| match at {
+            At::Name(..) => fs::lgetxattr(&path, name, buffer),
+            At::Fd(_) => fs::getxattr(&path, name, buffer),
+        })
+    }
+
+    /// The names of all attributes, each followed by a zero byte.
+    pub(super) fn list_xattrs(&self, at: At<'_>) -> Io<Vec<u8>> {
+        self.gate(Call::ReadXattr)?;
+        let path = at.path();
+        grow(|buffer| match at {
+            At::Name(..) => fs::llistxattr(&path, buffer),
+            At::Fd(_) => fs::listxattr(&path, buffer),
+        })
+    }
+
+    pub(super) fn set_xattr(
+        &self,
+        at: At<'_>,
+        name: &CStr,
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Io<()> {
+        self.gate(Call::WriteXattr)?;
+        match at {
+            At::Name(..) => fs::lsetxattr(at.path(), name, value, flags),
+            At::Fd(_) => fs::setxattr(at.path(), name, value, flags),
+        }
+    }
+
+    pub(super) fn remove_xattr(&self, at: At<'_>, name: &CStr) -> Io<()> {
+        self.gate(Call::WriteXattr)?;
+        match at {
+            At::Name(..) => fs::lremovexattr(at.path(), name),
+            At::Fd(_) => fs::removexattr(at.path(), name),
+        }
+    }
+}
+
+/// Calls with a buffer that grows until the answer fits; most answers fit the first.
+fn grow(mut call: impl FnMut(&mut [u8]) -> Io<usize>) -> Io<Vec<u8>> {
+    let mut buffer = vec![0; 512];
+    loop {
+        match call(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < 1 << 17 => {
+                let larger = buffer.len() * 4;
+                buffer.resize(larger, 0);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

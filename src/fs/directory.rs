@@ -1,0 +1,243 @@
+//! A directory in use: its descriptor, its header, its keys and key binding, and the backing names of its entries.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::core::Core;
+use super::error::{Damage, FsError, FsResult};
+use super::inodes::{DefaultAcl, Inode};
+use super::object::Object;
+use crate::crypto::name::{self, digest};
+use crate::crypto::object::ObjectKeys;
+use crate::format::envelope::ObjectKind;
+use crate::format::header::{HEADER_LEN, KeyBinding, SealedState};
+use crate::format::names::{
+    self, BACKING_NAME_MAX, DIRECTORY_FILE, LONG_NAME_SUFFIX, LONG_PREFIX, NAME_MAX,
+    TEMPORARY_PREFIX,
+};
+use crate::ids::ObjectId;
+
+/// What is known of a directory while its inode lives.
+#[derive(Debug, Default)]
+pub struct DirectoryState {
+    descriptor: Mutex<Weak<OwnedFd>>,
+    header: Mutex<Option<Arc<DirectoryHeader>>>,
+    /// Whether new entries inherit an ACL.
+    pub default_acl: DefaultAcl,
+    /// Its header was made by this mount and is not known to be on the disk yet.
+    pub unsynced: AtomicBool,
+}
+
+/// A directory's header, opened.
+#[derive(Debug)]
+pub struct DirectoryHeader {
+    /// Its data key.
+    pub object: Arc<Object>,
+    /// The CMK for what is created in it.
+    pub binding: KeyBinding,
+}
+
+impl DirectoryState {
+    /// The descriptor, if one is still open.
+    pub fn descriptor(&self) -> Option<Arc<OwnedFd>> {
+        self.descriptor.lock().upgrade()
+    }
+
+    /// Remembers a descriptor for as long as somebody keeps it open.
+    pub fn remember_descriptor(&self, descriptor: &Arc<OwnedFd>) {
+        *self.descriptor.lock() = Arc::downgrade(descriptor);
+    }
+}
+
+impl Inode {
+    /// The directory's header, read on first need.
+    pub fn header(&self, core: &Core) -> FsResult<Arc<DirectoryHeader>> {
+        if let Some(header) = &*self.directory.header.lock() {
+            return Ok(Arc::clone(header));
+        }
+        let directory = self.descriptor(core)?;
+        let header = Arc::new(read_header(core, directory.as_fd())?);
+        *self.key.lock() = Some(header.object.key());
+        Ok(Arc::clone(
+            self.directory.header.lock().get_or_insert(header),
+        ))
+    }
+
+    /// Fails unless the directory's CMK may be used.
+    pub fn check_key(&self, core: &Core) -> FsResult<()> {
+        self.header(core)?.object.keys(&core.ring)?;
+        Ok(())
+    }
+
+    /// The backing name of `name` in this directory.
+    pub fn entry_name(&self, core: &Core, name: &OsStr) -> FsResult<EntryName> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        let header = self.header(core)?;
+        let keys = header.object.keys(&core.ring)?;
+        EntryName::seal(&keys, name)
+    }
+}
+
+/// Reads and opens the header of the directory behind a descriptor.
+fn read_header(core: &Core, directory: impl AsFd) -> FsResult<DirectoryHeader> {
+    let file = match core
+        .backing
+        .open(directory, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)
+    {
+        Err(Errno::NOENT) => return Err(Damage::HeaderMissing.into()),
+        opened => opened?,
+    };
+    let mut bytes = [0; HEADER_LEN + 1];
+    let length = core.backing.read(&file, &mut bytes, 0)?;
+    let (object, state) = Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])?;
+    let binding = state.binding.ok_or(Damage::Authentication {
+        what: "the directory's key binding",
+    })?;
+    Ok(DirectoryHeader { object, binding })
+}
+
+/// Writes the header of a new directory into it.
+pub fn write_header(
+    core: &Core,
+    directory: impl AsFd,
+    binding: &KeyBinding,
+) -> FsResult<DirectoryHeader> {
+    let object = Object::create(&core.ring, ObjectKind::Directory, binding)?;
+    let state = SealedState {
+        size: 0,
+        epoch: 1,
+        sparse: false,
+        dirty: false,
+        binding: Some(binding.clone()),
+    };
+    let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let file = core
+        .backing
+        .open(directory, &own_name(DIRECTORY_FILE), flags, 0o600)?;
+    core.backing.write(&file, &bytes, 0)?;
+    Ok(DirectoryHeader {
+        object,
+        binding: binding.clone(),
+    })
+}
+
+impl DirectoryState {
+    /// Takes over the header that was just written for a new directory.
+    pub fn install_header(&self, header: DirectoryHeader) {
+        self.header.lock().get_or_insert_with(|| Arc::new(header));
+        self.unsynced.store(true, Ordering::Release);
+    }
+}
+
+/// The backing name of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryName {
+    /// Where the object is.
+    pub object: CString,
+    /// For a long name: the file beside it, and the encrypted name that it holds.
+    pub long: Option<LongName>,
+}
+
+/// The file that keeps a name too long for the backing directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LongName {
+    /// Its name.
+    pub file: CString,
+    /// Its content.
+    pub encrypted: Vec<u8>,
+}
+
+impl EntryName {
+    fn seal(keys: &ObjectKeys, plain: &OsStr) -> FsResult<Self> {
+        let encrypted = name::seal(keys, plain.as_bytes());
+        let inline = names::to_text(&encrypted);
+        if inline.len() <= BACKING_NAME_MAX {
+            return Ok(Self {
+                object: c_name(inline)?,
+                long: None,
+            });
+        }
+        let object = format!("{LONG_PREFIX}{}", names::to_text(&digest(&encrypted)));
+        let file = c_name(format!("{object}{LONG_NAME_SUFFIX}"))?;
+        Ok(Self {
+            object: c_name(object)?,
+            long: Some(LongName { file, encrypted }),
+        })
+    }
+
+    /// Keeps the name of a long entry beside it, before the entry itself appears.
+    pub fn write_long(&self, core: &Core, directory: impl AsFd) -> FsResult<()> {
+        let Some(long) = &self.long else {
+            return Ok(());
+        };
+        // The content follows from the name, so a file that is there already, of an entry or left behind, is the same;
+        // but a process may have died before it was written whole.
+        let file = core.backing.open(
+            directory,
+            &long.file,
+            OFlags::WRONLY | OFlags::CREATE,
+            0o600,
+        )?;
+        Ok(core.backing.write(&file, &long.encrypted, 0)?)
+    }
+
+    /// Removes the kept name of a long entry that is gone. What cannot be removed does no harm.
+    pub fn remove_long(&self, core: &Core, directory: impl AsFd) {
+        if let Some(long) = &self.long {
+            let _ = core.backing.remove(directory, &long.file);
+        }
+    }
+}
+
+/// Decrypts a long entry's name: `object` is its backing name.
+pub fn read_long(
+    core: &Core,
+    directory: impl AsFd,
+    keys: &ObjectKeys,
+    object: &CStr,
+) -> FsResult<Vec<u8>> {
+    let mut file_name = object.to_bytes().to_vec();
+    file_name.extend_from_slice(LONG_NAME_SUFFIX.as_bytes());
+    let file = core
+        .backing
+        .open(directory, &c_name(file_name)?, OFlags::RDONLY, 0)?;
+    let mut encrypted = vec![0; NAME_MAX + 17];
+    let length = core.backing.read(&file, &mut encrypted, 0)?;
+    encrypted.truncate(length);
+    let expected = format!("{LONG_PREFIX}{}", names::to_text(&digest(&encrypted)));
+    let swapped = FsError::from(Damage::Authentication {
+        what: "a long name",
+    });
+    if expected.as_bytes() != object.to_bytes() {
+        return Err(swapped);
+    }
+    name::open(keys, encrypted).map_err(|_| swapped)
+}
+
+/// A name for something that is being made or removed: no two are alike.
+pub fn temporary_name() -> CString {
+    own_name(&format!(
+        "{TEMPORARY_PREFIX}{}",
+        names::to_text(ObjectId::random().as_bytes())
+    ))
+}
+
+/// One of cmkfs's own names.
+pub fn own_name(name: &str) -> CString {
+    // Our own names are constants and base64url: no zero byte.
+    CString::new(name).unwrap_or_default()
+}
+
+fn c_name(name: impl Into<Vec<u8>>) -> FsResult<CString> {
+    CString::new(name).map_err(|_| Errno::INVAL.into())
+}

@@ -1,0 +1,258 @@
+//! The data path: an open file, shared by all handles on it. Owns the file's header, size and slots.
+//!
+//! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
+//! [`slots`] the meta pages in memory · [`scratch`] buffers.
+//!
+//! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
+
+mod read;
+mod resize;
+mod scratch;
+mod seal;
+mod slots;
+mod write;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rustix::fs::Stat;
+use rustix::io::Errno;
+
+use self::slots::SlotCache;
+use super::core::Core;
+use super::error::{Damage, FsResult};
+use super::object::Object;
+use crate::format::envelope::ObjectKind;
+use crate::format::header::{HEADER_LEN, KeyBinding, SealedState};
+use crate::format::layout;
+use crate::ids::KeyId;
+
+/// What an inode knows of its open file.
+#[derive(Debug, Default)]
+pub struct FileSlot {
+    /// The file, while a handle is open or it waits to be sealed.
+    pub file: Option<Arc<OpenFile>>,
+    /// Open handles.
+    pub handles: u32,
+    /// Open handles that may write.
+    pub writers: u32,
+}
+
+impl FileSlot {
+    /// Nothing is open and nothing waits.
+    pub const fn is_empty(&self) -> bool {
+        self.file.is_none() && self.handles == 0
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct OpenFile {
+    inner: RwLock<Inner>,
+    slots: Mutex<SlotCache>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    fd: Arc<OwnedFd>,
+    /// `fd` is open for writing.
+    writable: bool,
+    /// The data key's holder; `None` while the backing file has no byte yet.
+    object: Option<Arc<Object>>,
+    /// Plaintext size.
+    size: u64,
+    /// The state in the stored header; of a file without one, the state of an empty file.
+    stored: SealedState,
+    /// The header is in the backing file.
+    has_header: bool,
+    /// Blocks may have to be looked for in their previous entry.
+    recovering: bool,
+    /// Slots and pages past the end may not be clear: a write past it was interrupted or failed.
+    tail_unknown: bool,
+    /// Counts changes, so that a seal can tell whether it speaks of the present content.
+    changes: u64,
+}
+
+const EMPTY: SealedState = SealedState {
+    size: 0,
+    epoch: 0,
+    sparse: false,
+    dirty: false,
+    binding: None,
+};
+
+impl OpenFile {
+    /// A file that was created this moment: no byte, no header.
+    pub fn created(fd: OwnedFd) -> Arc<Self> {
+        Self::with(Inner {
+            fd: Arc::new(fd),
+            writable: true,
+            object: None,
+            size: 0,
+            stored: EMPTY,
+            has_header: false,
+            recovering: false,
+            tail_unknown: false,
+            changes: 0,
+        })
+    }
+
+    /// Opens a file: reads its header, checks it against the backing file's length. A file that this mount has changed
+    /// stays open until it is sealed, so a dirty header found here tells of an unclean stop.
+    pub fn open(core: &Core, fd: OwnedFd, writable: bool) -> FsResult<Arc<Self>> {
+        let length = backing_length(&core.backing.stat(super::backing::At::Fd(fd.as_fd()))?);
+        if length == 0 {
+            let file = Self::created(fd);
+            file.inner.write().writable = writable;
+            return Ok(file);
+        }
+        let mut page = [0; layout::BLOCK_LEN];
+        let read = core.backing.read(&fd, &mut page, 0)?;
+        let (object, stored) =
+            Object::open_header(&core.ring, ObjectKind::File, &page[..read.min(HEADER_LEN)])?;
+        let size = layout::plaintext_size(length);
+        let intact = if stored.dirty {
+            size >= stored.size
+        } else {
+            length == layout::backing_length(stored.size)
+        };
+        if !intact {
+            return Err(Damage::Size {
+                sealed: stored.size,
+                actual: size,
+            }
+            .into());
+        }
+        let recovering = stored.dirty;
+        let file = Self::with(Inner {
+            fd: Arc::new(fd),
+            writable,
+            object: Some(object),
+            size,
+            stored,
+            has_header: true,
+            recovering,
+            tail_unknown: recovering,
+            changes: 0,
+        });
+        file.slots.lock().insert(
+            0,
+            Arc::new(slots::GroupSlots::decode(&page[HEADER_LEN..], !recovering)),
+        );
+        Ok(file)
+    }
+
+    fn with(inner: Inner) -> Arc<Self> {
+        Arc::new(Self {
+            inner: RwLock::new(inner),
+            slots: Mutex::default(),
+        })
+    }
+
+    /// Plaintext size in bytes.
+    pub fn size(&self) -> u64 {
+        self.inner.read().size
+    }
+
+    /// Fails unless the file's CMK may be used. A file without a header has none yet: then there is nothing to check.
+    pub fn check_key(&self, core: &Core) -> FsResult<()> {
+        if let Some(object) = &self.inner.read().object {
+            object.keys(&core.ring)?;
+        }
+        Ok(())
+    }
+
+    /// The CMK of the file's data key.
+    pub fn key(&self) -> Option<KeyId> {
+        self.inner.read().object.as_ref().map(|object| object.key())
+    }
+
+    /// Makes the file writable by a descriptor that is, unless it is already.
+    pub fn upgrade(&self, open: impl FnOnce() -> FsResult<OwnedFd>) -> FsResult<()> {
+        let mut inner = self.inner.write();
+        if !inner.writable {
+            inner.fd = Arc::new(open()?);
+            inner.writable = true;
+        }
+        Ok(())
+    }
+
+    /// Runs `call` on the backing file.
+    pub fn with_descriptor<T>(
+        &self,
+        call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> FsResult<T> {
+        Ok(call(self.inner.read().fd.as_fd())?)
+    }
+
+    /// The file's data key holder. A file that has none gets one, with a header in the backing file.
+    pub fn object(&self, core: &Core, binding: &KeyBinding) -> FsResult<Arc<Object>> {
+        if let Some(object) = self.existing_object() {
+            return Ok(object);
+        }
+        let mut inner = self.inner.write();
+        let object = inner.ensure_object(core, binding)?;
+        if !inner.has_header {
+            let state = SealedState { epoch: 1, ..EMPTY };
+            inner.store_header(core, state)?;
+            // One meta page: what a file of no bytes with a header is long.
+            core.backing
+                .truncate(&inner.fd, layout::backing_length(0))?;
+        }
+        Ok(object)
+    }
+
+    /// The file's data key holder, if it has one.
+    pub fn existing_object(&self) -> Option<Arc<Object>> {
+        self.inner.read().object.clone()
+    }
+}
+
+impl Inner {
+    fn ensure_object(&mut self, core: &Core, binding: &KeyBinding) -> FsResult<Arc<Object>> {
+        if let Some(object) = &self.object {
+            return Ok(Arc::clone(object));
+        }
+        let object = Object::create(&core.ring, ObjectKind::File, binding)?;
+        self.object = Some(Arc::clone(&object));
+        Ok(object)
+    }
+
+    /// Writes the header with this state.
+    fn store_header(&mut self, core: &Core, state: SealedState) -> FsResult<()> {
+        let object = self.object.as_ref().ok_or(Errno::IO)?;
+        let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
+        core.backing.write(&self.fd, &bytes, 0)?;
+        self.stored = state;
+        self.has_header = true;
+        Ok(())
+    }
+
+    /// The state of the file while it is being changed; `sparse` where the change may leave holes. The stored size stays
+    /// as the lower bound that it is.
+    fn changing(&self, sparse: bool) -> SealedState {
+        SealedState {
+            size: self.stored.size,
+            epoch: self.stored.epoch + 1,
+            sparse: self.stored.sparse || sparse,
+            dirty: true,
+            binding: None,
+        }
+    }
+
+    /// Whether the stored header already allows a change (with holes, if `sparse`).
+    const fn is_changing(&self, sparse: bool) -> bool {
+        self.has_header && self.stored.dirty && (self.stored.sparse || !sparse)
+    }
+
+    /// Whether plaintext from `offset` on may read as zeros without a block saying so.
+    const fn hole_allowed(&self, offset: u64) -> bool {
+        self.stored.sparse || (self.stored.dirty && offset >= self.stored.size)
+    }
+}
+
+/// Length of a backing file.
+pub fn backing_length(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}

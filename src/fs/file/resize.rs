@@ -1,0 +1,303 @@
+//! Truncation, allocation, holes, and looking for them.
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use std::sync::Arc;
+
+use super::{Inner, OpenFile};
+use crate::crypto::block;
+use crate::crypto::object::ObjectKeys;
+use crate::format::header::{KeyBinding, SealedState};
+use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
+use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
+use crate::fs::core::Core;
+use crate::fs::error::FsResult;
+use crate::fs::types::{AllocateMode, Seek};
+
+impl OpenFile {
+    /// Cuts the file to `size`, or extends it with a hole.
+    pub fn truncate(&self, core: &Core, binding: &KeyBinding, size: u64) -> FsResult<()> {
+        if size > layout::MAX_SIZE {
+            return Err(Errno::FBIG.into());
+        }
+        let mut inner = self.inner.write();
+        if size == inner.size {
+            return Ok(());
+        }
+        let object = inner.ensure_object(core, binding)?;
+        let keys = object.keys(&core.ring)?;
+        self.tidy_tail(core, &mut inner)?;
+        if size > inner.size {
+            self.extend(core, &mut inner, size)
+        } else {
+            self.cut(core, &mut inner, &keys, size)
+        }
+    }
+
+    fn extend(&self, core: &Core, inner: &mut Inner, size: u64) -> FsResult<()> {
+        if !inner.is_changing(true) {
+            let state = inner.changing(true);
+            inner.store_header(core, state)?;
+        }
+        core.backing
+            .truncate(&inner.fd, layout::backing_length(size))?;
+        inner.size = size;
+        inner.changes += 1;
+        Ok(())
+    }
+
+    /// The lower bound first, then the block that the new end lies in, the slots past it, and the length.
+    fn cut(&self, core: &Core, inner: &mut Inner, keys: &ObjectKeys, size: u64) -> FsResult<()> {
+        if !inner.is_changing(false) || inner.stored.size > size {
+            let state = SealedState {
+                size: inner.stored.size.min(size),
+                ..inner.changing(false)
+            };
+            inner.store_header(core, state)?;
+        }
+        let kept = (size % PAGE) as usize;
+        if kept > 0 {
+            let block = size / PAGE;
+            let mut plain = [0; BLOCK_LEN];
+            let length = layout::block_length(block, inner.size);
+            self.read_blocks(core, inner, keys, block, &mut plain[..length])?;
+            self.replace_block(core, inner, keys, block, &plain[..kept])?;
+        }
+        self.clear_slots(
+            core,
+            inner,
+            layout::block_count(size)..layout::block_count(inner.size),
+        )?;
+        core.backing
+            .truncate(&inner.fd, layout::backing_length(size))?;
+        inner.size = size;
+        inner.changes += 1;
+        self.slots
+            .lock()
+            .forget_from(layout::group_of(layout::block_count(size).saturating_sub(1)) + 1);
+        Ok(())
+    }
+
+    /// Writes one block anew, slot first. A hole stays one where there is nothing but zeros to write.
+    fn replace_block(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        keys: &ObjectKeys,
+        index: u64,
+        plain: &[u8],
+    ) -> FsResult<()> {
+        let mut slots = self.group(core, inner, layout::group_of(index))?;
+        let at = layout::index_in_group(index);
+        let (slot, _) = self.settled_slot(core, inner, keys, index)?;
+        if slot.is_hole() && plain.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let mut sealed = [0; BLOCK_LEN];
+        let sealed = &mut sealed[..plain.len()];
+        let entry = block::seal(keys, index, plain, sealed);
+        let mut bytes = [0; SLOT_LEN];
+        let slot = slot.superseded_by(entry);
+        slot.encode(&mut bytes);
+        core.backing
+            .write(&inner.fd, &bytes, layout::slot_offset(index))?;
+        core.backing
+            .write(&inner.fd, sealed, layout::data_offset(index))?;
+        Arc::make_mut(&mut slots).set(at, slot);
+        self.slots.lock().insert(layout::group_of(index), slots);
+        Ok(())
+    }
+
+    /// Zeroes the slots of the blocks that lie in the same group as the first of them.
+    fn clear_slots(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        blocks: std::ops::Range<u64>,
+    ) -> FsResult<()> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let group = layout::group_of(blocks.start);
+        let mut slots = self.group(core, inner, group)?;
+        let first = layout::index_in_group(blocks.start);
+        let end = (blocks.end - group * GROUP_BLOCKS).min(GROUP_BLOCKS) as usize;
+        let zeros = [0; SLOTS_LEN];
+        core.backing.write(
+            &inner.fd,
+            &zeros[..(end - first) * SLOT_LEN],
+            layout::slot_offset(blocks.start),
+        )?;
+        let cleared = Arc::make_mut(&mut slots);
+        (first..end).for_each(|index| cleared.set(index, Slot::HOLE));
+        self.slots.lock().insert(group, slots);
+        Ok(())
+    }
+
+    /// Clears what an interrupted or failed write left past the end of the file, before anything is put there.
+    pub(super) fn tidy_tail(&self, core: &Core, inner: &mut Inner) -> FsResult<()> {
+        if !inner.tail_unknown {
+            return Ok(());
+        }
+        core.backing
+            .truncate(&inner.fd, layout::backing_length(inner.size))?;
+        let end = layout::block_count(inner.size);
+        let next_group = end.next_multiple_of(GROUP_BLOCKS).max(GROUP_BLOCKS);
+        self.slots.lock().forget_from(layout::group_of(next_group));
+        if layout::meta_offset(layout::group_of(end)) < layout::backing_length(inner.size) {
+            self.clear_slots(core, inner, end..next_group)?;
+        }
+        inner.tail_unknown = false;
+        Ok(())
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// EFBIG; ENOSPC where space cannot be reserved; EOPNOTSUPP where the backing filesystem cannot reserve.
+    pub fn allocate(
+        &self,
+        core: &Core,
+        binding: &KeyBinding,
+        mode: AllocateMode,
+        offset: u64,
+        length: u64,
+    ) -> FsResult<()> {
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= layout::MAX_SIZE)
+            .ok_or(Errno::FBIG)?;
+        let mut inner = self.inner.write();
+        let object = inner.ensure_object(core, binding)?;
+        let keys = object.keys(&core.ring)?;
+        self.tidy_tail(core, &mut inner)?;
+        let grows =
+            matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange) && end > inner.size;
+        if !inner.has_header {
+            let state = inner.changing(grows);
+            inner.store_header(core, state)?;
+            core.backing
+                .truncate(&inner.fd, layout::backing_length(0))?;
+        }
+        match mode {
+            AllocateMode::Allocate | AllocateMode::KeepSize => {}
+            AllocateMode::PunchHole | AllocateMode::ZeroRange | AllocateMode::ZeroRangeKeepSize => {
+                self.zero(
+                    core,
+                    &mut inner,
+                    &keys,
+                    offset,
+                    end,
+                    mode == AllocateMode::PunchHole,
+                )?;
+            }
+        }
+        if mode != AllocateMode::PunchHole {
+            // The backing range that holds the blocks, meta pages included.
+            let from = layout::meta_offset(layout::group_of(offset / PAGE));
+            let to = layout::backing_length(end);
+            core.backing
+                .allocate(&inner.fd, FallocateFlags::KEEP_SIZE, from, to - from)?;
+        }
+        if grows {
+            self.extend(core, &mut inner, end)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a range read as zeros: whole blocks become holes, the edges are written. `release` gives the space back.
+    fn zero(
+        &self,
+        core: &Core,
+        inner: &mut Inner,
+        keys: &ObjectKeys,
+        offset: u64,
+        end: u64,
+        release: bool,
+    ) -> FsResult<()> {
+        let end = end.min(inner.size);
+        if offset >= end {
+            return Ok(());
+        }
+        if !inner.is_changing(true) {
+            let state = inner.changing(true);
+            inner.store_header(core, state)?;
+        }
+        inner.changes += 1;
+        let mut at = offset;
+        while at < end {
+            let block = at / PAGE;
+            let start = block * PAGE;
+            let length = layout::block_length(block, inner.size);
+            let block_end = start + length as u64;
+            if at > start || end < block_end {
+                let mut plain = [0; BLOCK_LEN];
+                self.read_blocks(core, inner, keys, block, &mut plain[..length])?;
+                plain[(at - start) as usize..(end.min(block_end) - start) as usize].fill(0);
+                self.replace_block(core, inner, keys, block, &plain[..length])?;
+                at = block_end;
+                continue;
+            }
+            let last = if end == inner.size {
+                layout::block_count(end)
+            } else {
+                end / PAGE
+            };
+            let blocks = block..last.min((layout::group_of(block) + 1) * GROUP_BLOCKS);
+            at = (blocks.end * PAGE).min(end);
+            self.clear_slots(core, inner, blocks.clone())?;
+            if release {
+                let from = layout::data_offset(block);
+                let pages = (blocks.end - block) * PAGE;
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                match core.backing.allocate(&inner.fd, flags, from, pages) {
+                    // A backing filesystem that cannot punch keeps the space; the zeros are true without it.
+                    Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// lseek(2) with SEEK_DATA and SEEK_HOLE, to the precision of a block.
+    ///
+    /// # Errors
+    /// ENXIO at or past the end, and where no data follows.
+    pub fn seek(&self, core: &Core, offset: u64, what: Seek) -> FsResult<u64> {
+        let inner = self.inner.read();
+        if offset >= inner.size {
+            return Err(Errno::NXIO.into());
+        }
+        if let Some(object) = &inner.object {
+            object.keys(&core.ring)?;
+        }
+        let mut block = offset / PAGE;
+        let end = layout::block_count(inner.size);
+        while block < end {
+            let group = layout::group_of(block);
+            let slots = self.group(core, &inner, group)?;
+            let last = ((group + 1) * GROUP_BLOCKS).min(end);
+            let wanted = |block: &u64| {
+                slots.get(layout::index_in_group(*block)).0.is_hole() == (what == Seek::Hole)
+            };
+            if let Some(found) = (block..last).find(wanted) {
+                return Ok((found * PAGE).max(offset));
+            }
+            block = last;
+            if what == Seek::Data && block < end {
+                // Whole groups without a byte of backing have no meta page to look at.
+                let next = core
+                    .backing
+                    .seek_data(&inner.fd, layout::meta_offset(layout::group_of(block)))?;
+                block = next.map_or(end, |next| {
+                    block.max(next / layout::GROUP_SPAN * GROUP_BLOCKS)
+                });
+            }
+        }
+        match what {
+            Seek::Hole => Ok(inner.size),
+            Seek::Data => Err(Errno::NXIO.into()),
+        }
+    }
+}

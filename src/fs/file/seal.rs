@@ -1,0 +1,104 @@
+//! Sealing: the clean header with the exact size, written when all that it speaks of is on the disk. docs/FORMAT.md,
+//! "Sealing".
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+
+use super::OpenFile;
+use crate::format::header::SealedState;
+use crate::format::layout::{self, GROUP_BLOCKS};
+use crate::format::slot::SLOT_LEN;
+use crate::fs::backing::At;
+use crate::fs::core::Core;
+use crate::fs::error::FsResult;
+
+impl OpenFile {
+    /// Which change the file is at; `None` where it is clean.
+    pub fn unsealed(&self) -> Option<u64> {
+        let inner = self.inner.read();
+        (inner.has_header && inner.stored.dirty && inner.writable).then_some(inner.changes)
+    }
+
+    /// Puts what was written so far on the disk.
+    pub fn sync(&self, core: &Core, data_only: bool) -> FsResult<()> {
+        // Not under the lock: it can take long, and nobody should have to wait for it.
+        let fd = Arc::clone(&self.inner.read().fd);
+        Ok(core.backing.sync(&fd, data_only)?)
+    }
+
+    /// Blocks that an unclean stop left with two entries get their valid one back, so that the file can be sealed.
+    /// Returns whether every block is sound. Stops early when `give_up` says so.
+    pub fn settle(&self, core: &Core, give_up: &dyn Fn() -> bool) -> FsResult<bool> {
+        let mut block = 0;
+        loop {
+            // One group at a time, so that readers and writers are not kept waiting.
+            let mut inner = self.inner.write();
+            let end = layout::block_count(inner.size);
+            if !inner.recovering {
+                return Ok(true);
+            }
+            let Some(object) = inner.object.clone() else {
+                return Ok(true);
+            };
+            let keys = object.keys(&core.ring)?;
+            self.tidy_tail(core, &mut inner)?;
+            if block >= end {
+                inner.recovering = false;
+                return Ok(true);
+            }
+            let group = layout::group_of(block);
+            let mut slots = self.group(core, &inner, group)?;
+            for block in block..end.min((group + 1) * GROUP_BLOCKS) {
+                let index = layout::index_in_group(block);
+                let (old, _) = slots.get(index);
+                let (slot, sound) = self.settled_slot(core, &inner, &keys, block)?;
+                if !sound {
+                    return Ok(false);
+                }
+                if slot != old {
+                    let mut bytes = [0; SLOT_LEN];
+                    slot.encode(&mut bytes);
+                    core.backing
+                        .write(&inner.fd, &bytes, layout::slot_offset(block))?;
+                }
+                Arc::make_mut(&mut slots).set(index, slot);
+            }
+            self.slots.lock().insert(group, slots);
+            block = (group + 1) * GROUP_BLOCKS;
+            if block < end && give_up() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Writes the clean seal if the file is still at `change`. The caller has put that on the disk.
+    pub fn seal(&self, core: &Core, change: u64) -> FsResult<()> {
+        let mut inner = self.inner.write();
+        if inner.changes != change || !inner.stored.dirty || inner.recovering || inner.tail_unknown
+        {
+            return Ok(());
+        }
+        let before = core.backing.stat(At::Fd(inner.fd.as_fd()))?;
+        let state = SealedState {
+            size: inner.size,
+            epoch: inner.stored.epoch + 1,
+            dirty: false,
+            ..inner.stored.clone()
+        };
+        inner.store_header(core, state)?;
+        // The seal is no change of content: the times stay what the user made them.
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: before.st_mtime,
+                tv_nsec: before.st_mtime_nsec as _,
+            },
+        };
+        Ok(core.backing.set_times(At::Fd(inner.fd.as_fd()), &times)?)
+    }
+}

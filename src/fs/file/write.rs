@@ -1,0 +1,325 @@
+//! Writing: encrypted from the caller's buffer into this thread's pages, then to the backing file.
+//!
+//! Slots come before the data they guard, so that a block whose data never arrived still reads as it was, through the
+//! previous entry. Only for a block that was a hole it is the other way round: without a slot it stays the hole it was,
+//! whatever lies in its page.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::slots::GroupSlots;
+use super::{Inner, OpenFile, backing_length, scratch};
+use crate::crypto::block;
+use crate::crypto::object::ObjectKeys;
+use crate::format::header::{HEADER_LEN, KeyBinding};
+use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
+use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
+use crate::fs::backing::At;
+use crate::fs::core::Core;
+use crate::fs::error::FsResult;
+
+/// Groups written by one pass: 1.75 MiB of plaintext.
+const GROUPS_A_WRITE: u64 = 8;
+
+impl OpenFile {
+    /// Writes all of `data` at `offset`. A file's first write makes its data key, wrapped under what `binding` names.
+    ///
+    /// # Errors
+    /// EFBIG past the largest size; whatever the backing says. What the file held before is then still there.
+    pub fn write(
+        &self,
+        core: &Core,
+        binding: &KeyBinding,
+        offset: u64,
+        data: &[u8],
+    ) -> FsResult<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= layout::MAX_SIZE)
+            .ok_or(Errno::FBIG)?;
+        let mut inner = self.inner.write();
+        let object = inner.ensure_object(core, binding)?;
+        let keys = object.keys(&core.ring)?;
+        let mut at = offset;
+        while at < end {
+            let pass_end = (at / GROUP_BYTES + GROUPS_A_WRITE)
+                .saturating_mul(GROUP_BYTES)
+                .min(end);
+            let part = &data[(at - offset) as usize..(pass_end - offset) as usize];
+            let old_size = inner.size;
+            let written = self.write_pass(core, &mut inner, &keys, at, part);
+            if let Err(error) = written {
+                self.undo_growth(core, &mut inner, at, old_size);
+                return Err(error);
+            }
+            at = pass_end;
+        }
+        Ok(())
+    }
+
+    /// Writes what touches at most [`GROUPS_A_WRITE`] groups.
+    fn write_pass(
+        &self,
+        core: &Core,
+        inner: &mut Inner,
+        keys: &ObjectKeys,
+        offset: u64,
+        data: &[u8],
+    ) -> FsResult<()> {
+        let end = offset + data.len() as u64;
+        let (old_size, new_size) = (inner.size, inner.size.max(end));
+        let blocks = offset / PAGE..layout::block_count(end);
+        // A write past the end that does not begin in the block where the file ends (or would go on) leaves a gap.
+        let leaves_gap = offset > old_size && offset / PAGE > old_size / PAGE;
+        self.tidy_tail(core, inner)?;
+        let with_header = !inner.has_header && blocks.start == 0;
+        if !with_header && !inner.is_changing(leaves_gap) {
+            let state = inner.changing(leaves_gap);
+            inner.store_header(core, state)?;
+        }
+        let groups = layout::group_of(blocks.start)..layout::group_of(blocks.end - 1) + 1;
+        let mut slots = Vec::with_capacity((groups.end - groups.start) as usize);
+        for group in groups.clone() {
+            slots.push(self.group(core, inner, group)?);
+        }
+        let pages = (blocks.end - blocks.start) as usize;
+        scratch::with_pages(pages + slots.len(), |scratch| {
+            let (sealed, metas) = scratch.split_at_mut(pages * BLOCK_LEN);
+            let mut fills_holes = false;
+            for (out, index) in sealed.chunks_exact_mut(BLOCK_LEN).zip(blocks.clone()) {
+                let group = &mut slots[(layout::group_of(index) - groups.start) as usize];
+                let (slot, settled) = group.get(layout::index_in_group(index));
+                let slot = if settled {
+                    slot
+                } else {
+                    self.settled_slot(core, inner, keys, index)?.0
+                };
+                let start = index * PAGE;
+                let out = &mut out[..layout::block_length(index, new_size)];
+                let (from, to) = (start.max(offset), (start + out.len() as u64).min(end));
+                let new = &data[(from - offset) as usize..(to - offset) as usize];
+                let entry = if new.len() == out.len() {
+                    block::seal(keys, index, new, out)
+                } else {
+                    let mut plain = [0; BLOCK_LEN];
+                    let old = layout::block_length(index, old_size);
+                    if old > 0 {
+                        self.read_blocks(core, inner, keys, index, &mut plain[..old])?;
+                    }
+                    plain[(from - start) as usize..][..new.len()].copy_from_slice(new);
+                    block::seal(keys, index, &plain[..out.len()], out)
+                };
+                fills_holes |= slot.is_hole() && start < old_size;
+                Arc::make_mut(group).set(layout::index_in_group(index), slot.superseded_by(entry));
+            }
+            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
+            let job = Job {
+                core,
+                blocks: blocks.clone(),
+                old_size,
+                sealed: &sealed[..length],
+                slots: &slots,
+            };
+            if fills_holes {
+                job.write_around_holes(inner, |group| self.group(core, inner, group))?;
+            } else {
+                job.write_in_order(inner, metas, with_header.then_some(keys))?;
+            }
+            Ok::<_, crate::fs::FsError>(())
+        })?;
+        if with_header {
+            inner.stored = inner.changing(false);
+            inner.has_header = true;
+        }
+        let mut cache = self.slots.lock();
+        for (group, slots) in groups.zip(slots) {
+            cache.insert(group, slots);
+        }
+        inner.size = new_size;
+        inner.changes += 1;
+        Ok(())
+    }
+
+    /// The slot of a block as it would be had nothing gone wrong: its current entry is the valid one. A block that is
+    /// damaged keeps its entry, and goes on being an error until it is overwritten: `false` tells so.
+    pub(super) fn settled_slot(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        keys: &ObjectKeys,
+        block: u64,
+    ) -> FsResult<(Slot, bool)> {
+        let slots = self.group(core, inner, layout::group_of(block))?;
+        let (slot, settled) = slots.get(layout::index_in_group(block));
+        let length = layout::block_length(block, inner.size);
+        if settled || length == 0 {
+            return Ok((slot, true));
+        }
+        let mut data = [0; BLOCK_LEN];
+        let read = core
+            .backing
+            .read(&inner.fd, &mut data[..length], layout::data_offset(block))?;
+        match inner.decrypt_block(keys, block, &slot, false, &mut data[..read]) {
+            Ok(entry) if entry != slot.current => Ok((
+                Slot {
+                    current: entry,
+                    previous: entry,
+                },
+                true,
+            )),
+            Ok(_) => Ok((slot, true)),
+            Err(_) => Ok((slot, false)),
+        }
+    }
+
+    /// After a failed write: cuts off what it added, and from now on looks for blocks in both entries, because nobody
+    /// knows which of them reached the backing file.
+    fn undo_growth(&self, core: &Core, inner: &mut Inner, offset: u64, old_size: u64) {
+        if !inner.has_header {
+            // Nothing of this file was there before: an empty one is left, as it was.
+            inner.object = None;
+            let _ = core.backing.truncate(&inner.fd, 0);
+        } else if let Ok(stat) = core.backing.stat(At::Fd(inner.fd.as_fd())) {
+            let old_length = layout::backing_length(old_size);
+            if backing_length(&stat) > old_length {
+                let _ = core.backing.truncate(&inner.fd, old_length);
+            }
+        }
+        inner.size = old_size;
+        inner.recovering = true;
+        inner.tail_unknown = inner.has_header;
+        self.slots
+            .lock()
+            .forget_from(layout::group_of(offset / PAGE));
+    }
+}
+
+/// Sealed blocks on their way to the backing file.
+struct Job<'a> {
+    core: &'a Core,
+    blocks: Range<u64>,
+    /// Plaintext size before.
+    old_size: u64,
+    /// The blocks, one after the other.
+    sealed: &'a [u8],
+    /// The groups they lie in, already with their new slots.
+    slots: &'a [Arc<GroupSlots>],
+}
+
+impl Job<'_> {
+    /// The blocks of the n-th group of this job, and where they lie in `sealed`.
+    fn part(&self, n: usize) -> (Range<u64>, &[u8]) {
+        let group = layout::group_of(self.blocks.start) + n as u64;
+        let start = self.blocks.start.max(group * GROUP_BLOCKS);
+        let end = self.blocks.end.min((group + 1) * GROUP_BLOCKS);
+        (start..end, self.data(start..end))
+    }
+
+    fn data(&self, blocks: Range<u64>) -> &[u8] {
+        let at =
+            |block: u64| ((block - self.blocks.start) as usize * BLOCK_LEN).min(self.sealed.len());
+        &self.sealed[at(blocks.start)..at(blocks.end)]
+    }
+
+    /// One write in file order for all, preceded by one for the first group's slots where these do not lie right before
+    /// the first block. `header` holds the keys where the file's header is to be written with them.
+    fn write_in_order(
+        &self,
+        inner: &Inner,
+        metas: &mut [u8],
+        header: Option<&ObjectKeys>,
+    ) -> FsResult<()> {
+        let backing = &self.core.backing;
+        let first = self.blocks.start;
+        let index = layout::index_in_group(first);
+        for (n, (slots, meta)) in self
+            .slots
+            .iter()
+            .zip(metas.chunks_exact_mut(BLOCK_LEN))
+            .enumerate()
+        {
+            // Of a first group that the job enters in the middle, only the slots of its own blocks are written.
+            let own = if n == 0 && index > 0 {
+                index..index + self.part(0).0.count()
+            } else {
+                0..GROUP_BLOCKS as usize
+            };
+            meta[..HEADER_LEN].fill(0);
+            slots.encode(own.clone(), &mut meta[HEADER_LEN + own.start * SLOT_LEN..]);
+        }
+        let mut parts = Vec::with_capacity(2 * self.slots.len());
+        let start = if index > 0 {
+            let from = HEADER_LEN + index * SLOT_LEN;
+            let to = from + self.part(0).0.count() * SLOT_LEN;
+            backing.write(&inner.fd, &metas[from..to], layout::slot_offset(first))?;
+            layout::data_offset(first)
+        } else if let (Some(keys), Some(object)) = (header, &inner.object) {
+            metas[..HEADER_LEN].copy_from_slice(&object.seal_header(keys, &inner.changing(false))?);
+            layout::meta_offset(layout::group_of(first))
+        } else {
+            layout::slot_offset(first)
+        };
+        let skipped = (start - layout::meta_offset(layout::group_of(first))).min(PAGE) as usize;
+        for (n, meta) in (0..self.slots.len()).zip(metas.chunks_exact(BLOCK_LEN)) {
+            let (_, data) = self.part(n);
+            let meta = if n == 0 { &meta[skipped..] } else { meta };
+            if !meta.is_empty() {
+                parts.push(IoSlice::new(meta));
+            }
+            parts.push(IoSlice::new(data));
+        }
+        Ok(backing.write_vectored(&inner.fd, &mut parts, start)?)
+    }
+
+    /// Data of holes, slots of all, data of the others; `old` gives a group's slots as they were.
+    fn write_around_holes(
+        &self,
+        inner: &Inner,
+        old: impl Fn(u64) -> FsResult<Arc<GroupSlots>>,
+    ) -> FsResult<()> {
+        let backing = &self.core.backing;
+        for n in 0..self.slots.len() {
+            let (blocks, _) = self.part(n);
+            let old = old(layout::group_of(blocks.start))?;
+            let was_hole = |block: u64| {
+                old.get(layout::index_in_group(block)).0.is_hole() && block * PAGE < self.old_size
+            };
+            let write_data = |holes: bool| {
+                let mut block = blocks.start;
+                while block < blocks.end {
+                    let run = (block..blocks.end)
+                        .take_while(|next| was_hole(*next) == was_hole(block))
+                        .count() as u64;
+                    if was_hole(block) == holes {
+                        backing.write(
+                            &inner.fd,
+                            self.data(block..block + run),
+                            layout::data_offset(block),
+                        )?;
+                    }
+                    block += run;
+                }
+                Ok::<_, Errno>(())
+            };
+            write_data(true)?;
+            let mut bytes = [0; SLOTS_LEN];
+            let index = layout::index_in_group(blocks.start);
+            let count = (blocks.end - blocks.start) as usize;
+            self.slots[n].encode(index..index + count, &mut bytes);
+            backing.write(
+                &inner.fd,
+                &bytes[..count * SLOT_LEN],
+                layout::slot_offset(blocks.start),
+            )?;
+            write_data(false)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! The inodes that the transport knows: where each is found in the backing directory, and what is open of it.
+//!
+//! An inode stays in the table while the transport remembers it, something of it is open, or a child's place names it.
+//! Its number is the backing object's own where that is possible, so that it is the same after a remount; a backing
+//! object that loses its last name is pinned by a descriptor, so that its number is not given to another meanwhile.
+//!
+//! Lock order: table shard → nothing; `place` (of several inodes: by ascending node) → a parent's `place` → nothing.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rustix::fs::{OFlags, Stat};
+use rustix::io::Errno;
+
+use super::backing::At;
+use super::core::Core;
+use super::directory::DirectoryState;
+use super::error::FsResult;
+use super::file::FileSlot;
+use super::types::{FileKind, NodeId, ROOT_NODE};
+use crate::ids::KeyId;
+
+/// Names an object of the backing filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BackingId {
+    /// Device.
+    pub device: u64,
+    /// Inode number on it.
+    pub number: u64,
+}
+
+impl BackingId {
+    /// The object that a stat speaks of.
+    pub fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            number: stat.st_ino,
+        }
+    }
+}
+
+/// Where a backing object is found.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory; `None` for the root.
+    pub parent: Option<Arc<Inode>>,
+    /// The name in it, as it stands in the backing directory.
+    pub name: CString,
+    /// Set once that name is gone: the object itself.
+    pub pin: Option<Arc<OwnedFd>>,
+}
+
+/// Whether a directory has a default ACL.
+#[derive(Debug, Default)]
+pub struct DefaultAcl(AtomicU8);
+
+impl DefaultAcl {
+    /// What is known, or what `ask` finds out.
+    pub fn get(&self, ask: impl FnOnce() -> bool) -> bool {
+        match self.0.load(Ordering::Acquire) {
+            1 => false,
+            2 => true,
+            _ => {
+                let present = ask();
+                self.0.store(1 + u8::from(present), Ordering::Release);
+                present
+            }
+        }
+    }
+
+    /// Forgets what is known: the ACL was changed.
+    pub fn forget(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// An inode.
+#[derive(Debug)]
+pub struct Inode {
+    /// The number the transport and the user see.
+    pub node: NodeId,
+    /// The backing object.
+    pub backing: BackingId,
+    /// What it is.
+    pub kind: FileKind,
+    /// Where it is found.
+    pub place: RwLock<Place>,
+    /// Directories: descriptor, keys and binding, once needed.
+    pub directory: DirectoryState,
+    /// Files: what is shared by all that have it open.
+    pub file: Mutex<FileSlot>,
+    /// The CMK of its data key, once known.
+    pub key: Mutex<Option<KeyId>>,
+    lookups: AtomicU64,
+}
+
+impl Inode {
+    /// Runs `call` on the place of this inode, which does not change meanwhile.
+    pub fn at<T>(&self, core: &Core, call: impl FnOnce(At<'_>) -> Result<T, Errno>) -> FsResult<T> {
+        let place = self.place.read();
+        match (&place.pin, &place.parent) {
+            (Some(pin), _) => Ok(call(At::Fd(pin.as_fd()))?),
+            (None, Some(parent)) => {
+                let directory = parent.descriptor(core)?;
+                Ok(call(At::Name(directory.as_fd(), &place.name))?)
+            }
+            (None, None) => Err(Errno::STALE.into()),
+        }
+    }
+
+    /// A directory's descriptor (O_PATH), opened anew where it was given up.
+    pub fn descriptor(&self, core: &Core) -> FsResult<Arc<OwnedFd>> {
+        if let Some(open) = self.directory.descriptor() {
+            return Ok(open);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let opened = self.at(core, |at| match at {
+            At::Name(directory, name) => core.backing.open(directory, name, flags, 0),
+            At::Fd(fd) => core.backing.reopen(fd, flags),
+        })?;
+        let opened = Arc::new(opened);
+        self.directory.remember_descriptor(&opened);
+        core.descriptors.keep(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// The directory this is found in.
+    pub fn parent(&self) -> Option<Arc<Inode>> {
+        self.place.read().parent.clone()
+    }
+}
+
+const SHARDS: usize = 64;
+
+/// All inodes the transport knows.
+#[derive(Debug)]
+pub struct Inodes {
+    root: Arc<Inode>,
+    shards: Vec<Mutex<HashMap<NodeId, Arc<Inode>>>>,
+    /// Objects whose own number cannot be used: they lie on another device, or have the number of the root.
+    foreign: Mutex<HashMap<BackingId, NodeId>>,
+    next_foreign: AtomicU64,
+}
+
+impl Inodes {
+    /// A table that knows the root.
+    pub fn new(root: OwnedFd, stat: &Stat) -> Self {
+        let root = Arc::new(root);
+        let directory = DirectoryState::default();
+        directory.remember_descriptor(&root);
+        let inode = Arc::new(Inode {
+            node: ROOT_NODE,
+            backing: BackingId::of(stat),
+            kind: FileKind::Directory,
+            place: RwLock::new(Place {
+                parent: None,
+                name: CString::default(),
+                pin: Some(root),
+            }),
+            directory,
+            file: Mutex::default(),
+            key: Mutex::default(),
+            lookups: AtomicU64::new(1),
+        });
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self {
+            root: inode,
+            shards,
+            foreign: Mutex::default(),
+            next_foreign: AtomicU64::new(1 << 63),
+        }
+    }
+
+    /// The root directory.
+    pub const fn root(&self) -> &Arc<Inode> {
+        &self.root
+    }
+
+    /// The inode of a number the transport was given.
+    pub fn get(&self, node: NodeId) -> FsResult<Arc<Inode>> {
+        if node == ROOT_NODE {
+            return Ok(Arc::clone(&self.root));
+        }
+        self.shard(node)
+            .lock()
+            .get(&node)
+            .cloned()
+            .ok_or_else(|| Errno::STALE.into())
+    }
+
+    /// The inode of a backing object, if the transport knows it.
+    pub fn find(&self, backing: BackingId) -> Option<Arc<Inode>> {
+        let node = self.known_number(backing)?;
+        self.get(node).ok()
+    }
+
+    /// The number under which the transport sees a backing object.
+    pub fn number(&self, backing: BackingId) -> NodeId {
+        self.known_number(backing).unwrap_or_else(|| {
+            let mut foreign = self.foreign.lock();
+            *foreign
+                .entry(backing)
+                .or_insert_with(|| self.next_foreign.fetch_add(1, Ordering::Relaxed))
+        })
+    }
+
+    /// Finds or makes the inode of a backing object that was just seen at `name` in `parent`, and counts one lookup.
+    pub fn look_up(
+        &self,
+        stat: &Stat,
+        kind: FileKind,
+        parent: &Arc<Inode>,
+        name: CString,
+    ) -> Arc<Inode> {
+        let backing = BackingId::of(stat);
+        let node = self.number(backing);
+        if node == ROOT_NODE {
+            return Arc::clone(&self.root);
+        }
+        let known = {
+            let mut shard = self.shard(node).lock();
+            if let Some(inode) = shard.get(&node) {
+                inode.lookups.fetch_add(1, Ordering::Relaxed);
+                Arc::clone(inode)
+            } else {
+                let place = Place {
+                    parent: Some(Arc::clone(parent)),
+                    name,
+                    pin: None,
+                };
+                let inode = Arc::new(Inode {
+                    node,
+                    backing,
+                    kind,
+                    place: RwLock::new(place),
+                    directory: DirectoryState::default(),
+                    file: Mutex::default(),
+                    key: Mutex::default(),
+                    lookups: AtomicU64::new(1),
+                });
+                shard.insert(node, Arc::clone(&inode));
+                return inode;
+            }
+        };
+        let moved = {
+            let place = known.place.read();
+            place.pin.is_some()
+                || place.name != name
+                || !place
+                    .parent
+                    .as_ref()
+                    .is_some_and(|p| Arc::ptr_eq(p, parent))
+        };
+        if moved {
+            // Dropped outside the lock: letting go of the old parent may take other locks.
+            let new = Place {
+                parent: Some(Arc::clone(parent)),
+                name,
+                pin: None,
+            };
+            let old = std::mem::replace(&mut *known.place.write(), new);
+            drop(old);
+        }
+        known
+    }
+
+    /// The transport forgets `lookups` of the lookups it was answered.
+    pub fn forget(&self, node: NodeId, lookups: u64) {
+        if node == ROOT_NODE {
+            return;
+        }
+        let forgotten = {
+            let shard = self.shard(node).lock();
+            shard.get(&node).map(|inode| {
+                // Never below zero, whatever the transport says.
+                let left = |count: u64| Some(count.saturating_sub(lookups));
+                let _ = inode
+                    .lookups
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+                Arc::clone(inode)
+            })
+        };
+        if let Some(inode) = forgotten {
+            self.let_go(inode);
+        }
+    }
+
+    /// Gives up a reference to an inode: it leaves the table when nobody else needs it, and its parents likewise.
+    pub fn let_go(&self, inode: Arc<Inode>) {
+        let mut inode = inode;
+        loop {
+            if inode.node == ROOT_NODE {
+                return;
+            }
+            let parent = {
+                let mut shard = self.shard(inode.node).lock();
+                // Two: the table's and ours. New references come from the table (whose lock is held), or are copies.
+                if inode.lookups.load(Ordering::Relaxed) > 0 || Arc::strong_count(&inode) > 2 {
+                    return;
+                }
+                if !inode.file.lock().is_empty() {
+                    return;
+                }
+                shard.remove(&inode.node);
+                drop(shard);
+                if inode.node >> 63 == 1 {
+                    self.foreign.lock().remove(&inode.backing);
+                }
+                inode.parent()
+            };
+            drop(inode);
+            match parent {
+                Some(parent) => inode = parent,
+                None => return,
+            }
+        }
+    }
+
+    /// Every inode, the root included.
+    pub fn all(&self) -> Vec<Arc<Inode>> {
+        let mut all = vec![Arc::clone(&self.root)];
+        for shard in &self.shards {
+            all.extend(shard.lock().values().cloned());
+        }
+        all
+    }
+
+    fn known_number(&self, backing: BackingId) -> Option<NodeId> {
+        if backing == self.root.backing {
+            Some(ROOT_NODE)
+        } else if backing.device == self.root.backing.device
+            && backing.number > ROOT_NODE
+            && backing.number >> 63 == 0
+        {
+            Some(backing.number)
+        } else {
+            self.foreign.lock().get(&backing).copied()
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only the low bits choose the shard"
+    )]
+    fn shard(&self, node: NodeId) -> &Mutex<HashMap<NodeId, Arc<Inode>>> {
+        &self.shards[node as usize % SHARDS]
+    }
+}

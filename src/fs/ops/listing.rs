@@ -1,0 +1,305 @@
+//! Listings: the backing directory's own order and positions, names decrypted.
+//!
+//! Positions are those of the backing filesystem, so a listing that goes on after entries came and went is as right as
+//! the backing's own.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::fs::{FileType, OFlags, RawDir, SeekFrom};
+use rustix::io::Errno;
+
+use super::{FileSystem, kind_of};
+use crate::crypto::name;
+use crate::crypto::object::ObjectKeys;
+use crate::format::names::{self, BackingName};
+use crate::fs::backing::At;
+use crate::fs::directory::read_long;
+use crate::fs::error::{Damage, FsResult};
+use crate::fs::inodes::{BackingId, Inode};
+use crate::fs::types::{Attributes, DirectoryEntry, FileKind, Fill, HandleId, NodeId};
+
+/// A handle on an open directory.
+#[derive(Debug)]
+pub struct DirectoryHandle {
+    inode: Arc<Inode>,
+    stream: Mutex<Stream>,
+    fd: OwnedFd,
+}
+
+/// Entries read from the backing directory and not yet delivered.
+#[derive(Debug, Default)]
+struct Stream {
+    entries: Vec<RawEntry>,
+    /// The next to be delivered.
+    next: usize,
+    /// Position of that one.
+    position: u64,
+    /// Nothing comes after `entries`.
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct RawEntry {
+    name: CString,
+    number: u64,
+    file_type: FileType,
+    next_position: u64,
+}
+
+/// Bytes asked of the backing directory at a time.
+const LISTING_BYTES: usize = 32 * 1024;
+
+impl DirectoryHandle {
+    /// Moves to a position, unless that is where the stream is.
+    fn seek(&self, stream: &mut Stream, position: u64) -> Result<(), Errno> {
+        if position == 0 || position != stream.position {
+            rustix::fs::seek(&self.fd, SeekFrom::Start(position))?;
+            *stream = Stream {
+                position,
+                ..Stream::default()
+            };
+        }
+        Ok(())
+    }
+
+    fn fill(&self, stream: &mut Stream) -> Result<(), Errno> {
+        stream.entries.clear();
+        stream.next = 0;
+        let mut buffer = Vec::with_capacity(LISTING_BYTES);
+        let mut listing = RawDir::new(&self.fd, buffer.spare_capacity_mut());
+        while let Some(entry) = listing.next() {
+            let entry = entry?;
+            stream.entries.push(RawEntry {
+                name: entry.file_name().to_owned(),
+                number: entry.ino(),
+                file_type: entry.file_type(),
+                next_position: entry.next_entry_cookie(),
+            });
+            if listing.is_buffer_empty() {
+                return Ok(());
+            }
+        }
+        stream.ended = true;
+        Ok(())
+    }
+}
+
+impl FileSystem {
+    /// Opens a directory for listing.
+    ///
+    /// # Errors
+    /// ENOTDIR; its key refused.
+    pub fn open_directory(&self, node: NodeId) -> FsResult<HandleId> {
+        let inode = self.inodes.get(node)?;
+        if inode.kind != FileKind::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        inode.check_key(&self.core)?;
+        let directory = inode.descriptor(&self.core)?;
+        let fd = self
+            .core
+            .backing
+            .open(&directory, c".", OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        Ok(self.directories.insert(DirectoryHandle {
+            inode,
+            stream: Mutex::default(),
+            fd,
+        }))
+    }
+
+    /// Lists a directory from `offset` (0, or an entry's `next_offset`) until the receiver is full or nothing is left.
+    ///
+    /// # Errors
+    /// Its key refused.
+    pub fn read_directory(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
+    ) -> FsResult<()> {
+        self.list(handle, offset, false, receive)
+    }
+
+    /// As [`FileSystem::read_directory`], with attributes; every entry taken but "." and ".." counts as one lookup.
+    ///
+    /// # Errors
+    /// Its key refused.
+    pub fn read_directory_plus(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
+    ) -> FsResult<()> {
+        self.list(handle, offset, true, receive)
+    }
+
+    fn list(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        plus: bool,
+        receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
+    ) -> FsResult<()> {
+        let handle = self.directories.get(handle)?;
+        let header = handle.inode.header(&self.core)?;
+        let keys = header.object.keys(&self.core.ring)?;
+        let mut stream = handle.stream.lock();
+        handle.seek(&mut stream, offset)?;
+        loop {
+            if stream.next == stream.entries.len() {
+                if stream.ended {
+                    return Ok(());
+                }
+                handle.fill(&mut stream)?;
+                continue;
+            }
+            let raw = &stream.entries[stream.next];
+            if self.deliver(&handle, &keys, raw, plus, receive)? == Fill::Full {
+                return Ok(());
+            }
+            let position = raw.next_position;
+            stream.position = position;
+            stream.next += 1;
+        }
+    }
+
+    fn deliver(
+        &self,
+        handle: &DirectoryHandle,
+        keys: &ObjectKeys,
+        raw: &RawEntry,
+        plus: bool,
+        receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
+    ) -> FsResult<Fill> {
+        let next_offset = raw.next_position;
+        let dots = match raw.name.to_bytes() {
+            b"." => Some(handle.inode.node),
+            b".." => Some(
+                handle
+                    .inode
+                    .parent()
+                    .map_or(handle.inode.node, |parent| parent.node),
+            ),
+            _ => None,
+        };
+        if let Some(node) = dots {
+            let name = OsStr::from_bytes(raw.name.to_bytes());
+            let kind = FileKind::Directory;
+            return Ok(receive(DirectoryEntry {
+                node,
+                next_offset,
+                kind,
+                name,
+                attributes: None,
+            }));
+        }
+        let Some(name) = self.plain_name(handle, keys, &raw.name) else {
+            return Ok(Fill::Taken);
+        };
+        let name = OsStr::from_bytes(&name);
+        let Some((node, kind, attributes)) = self.entry_attributes(handle, raw, plus)? else {
+            return Ok(Fill::Taken);
+        };
+        let fill = receive(DirectoryEntry {
+            node,
+            next_offset,
+            kind,
+            name,
+            attributes,
+        });
+        if fill == Fill::Full && attributes.is_some() {
+            self.inodes.forget(node, 1);
+        }
+        Ok(fill)
+    }
+
+    /// Number, kind and, for `plus`, attributes of an entry; `None` where it has gone meanwhile.
+    fn entry_attributes(
+        &self,
+        handle: &DirectoryHandle,
+        raw: &RawEntry,
+        plus: bool,
+    ) -> FsResult<Option<(NodeId, FileKind, Option<Attributes>)>> {
+        let gone = |error: &crate::fs::FsError| error.errno() == Errno::NOENT;
+        if plus {
+            return match self.look_up_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
+                Ok(attributes) => Ok(Some((attributes.node, attributes.kind, Some(attributes)))),
+                Err(error) if gone(&error) => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        let kind = match raw.file_type {
+            FileType::Unknown => match self
+                .core
+                .backing
+                .stat(At::Name(handle.fd.as_fd(), &raw.name))
+            {
+                Ok(stat) => kind_of(&stat),
+                Err(Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+            FileType::RegularFile => FileKind::File,
+            FileType::Directory => FileKind::Directory,
+            FileType::Symlink => FileKind::Symlink,
+            FileType::Fifo => FileKind::Fifo,
+            FileType::Socket => FileKind::Socket,
+            FileType::CharacterDevice => FileKind::CharDevice,
+            FileType::BlockDevice => FileKind::BlockDevice,
+        };
+        let backing = BackingId {
+            device: handle.inode.backing.device,
+            number: raw.number,
+        };
+        Ok(Some((self.inodes.number(backing), kind, None)))
+    }
+
+    /// The plaintext name behind a backing name; `None` for what is not an object's. A name that was tampered with is
+    /// left out and told in the log, so that the rest of the directory can be used.
+    fn plain_name(
+        &self,
+        handle: &DirectoryHandle,
+        keys: &ObjectKeys,
+        name: &CStr,
+    ) -> Option<Vec<u8>> {
+        let opened = match BackingName::classify(name.to_bytes()) {
+            BackingName::Reserved | BackingName::Temporary => return None,
+            BackingName::Inline(text) => names::from_text(text)
+                .and_then(|encrypted| name::open(keys, encrypted).ok())
+                .ok_or(Damage::Authentication { what: "a name" }.into()),
+            BackingName::Long => match read_long(&self.core, &handle.fd, keys, name) {
+                Err(error) if error.errno() == Errno::NOENT => return None,
+                opened => opened,
+            },
+            BackingName::Foreign => Err(Damage::Authentication { what: "a name" }.into()),
+        };
+        let plain = opened.inspect_err(|error| {
+            let directory = self.backing_path(handle.inode.node);
+            log::warn!(
+                "{}: left out of the listing: {error}",
+                directory.join(&*name.to_string_lossy()).display()
+            );
+        });
+        plain.ok()
+    }
+
+    /// The handle is closed.
+    pub fn release_directory(&self, handle: HandleId) {
+        if let Some(handle) = self.directories.remove(handle).and_then(Arc::into_inner) {
+            self.inodes.let_go(handle.inode);
+        }
+    }
+
+    /// Puts a directory's entries on the disk, and the headers of the directories above.
+    ///
+    /// # Errors
+    /// What the backing says.
+    pub fn sync_directory(&self, handle: HandleId) -> FsResult<()> {
+        let handle = self.directories.get(handle)?;
+        self.sync_ancestors(&handle.inode)?;
+        Ok(self.core.backing.sync(&handle.fd, false)?)
+    }
+}

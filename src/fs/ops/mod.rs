@@ -1,0 +1,252 @@
+//! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
+//! files · [`listing`] directories · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background.
+
+mod attributes;
+mod files;
+mod handles;
+mod links;
+mod listing;
+mod namespace;
+mod rename;
+mod sealing;
+mod xattrs;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FileType, OFlags, Stat};
+
+use self::handles::Handles;
+use self::sealing::Sealer;
+use super::backing::{At, Backing};
+use super::core::{Core, RecentDescriptors};
+use super::directory::own_name;
+use super::error::FsResult;
+use super::file::{OpenFile, backing_length};
+use super::inodes::{Inode, Inodes};
+use super::keys::KeyPort;
+use super::lease::Leases;
+use super::object::KeyRing;
+use super::settings::Settings;
+use super::types::{Attributes, FileKind, FileTime, NodeId};
+use crate::format::header::KeyBinding;
+use crate::format::layout;
+use crate::format::names::DIRECTORY_FILE;
+use crate::format::symlink::Stored;
+use crate::ids::{KeyId, VolumeId};
+
+/// A mounted volume.
+#[derive(Debug)]
+pub struct FileSystem {
+    core: Core,
+    inodes: Inodes,
+    files: Handles<files::FileHandle>,
+    directories: Handles<listing::DirectoryHandle>,
+    sealer: Sealer,
+    settings: Settings,
+}
+
+impl FileSystem {
+    /// Opens the volume whose backing directory `root` is. The caller has authenticated the volume file and holds the
+    /// volume's lock.
+    ///
+    /// # Errors
+    /// Where the root directory cannot be read, its header is damaged, or its key may not be used.
+    pub fn attach(
+        root: OwnedFd,
+        volume: VolumeId,
+        port: Arc<dyn KeyPort>,
+        backing: Backing,
+        settings: Settings,
+    ) -> FsResult<Self> {
+        let stat = backing.stat(At::Fd(root.as_fd()))?;
+        let core = Core {
+            backing,
+            ring: KeyRing {
+                volume,
+                port,
+                leases: Leases::default(),
+            },
+            read_only: settings.read_only,
+            descriptors: RecentDescriptors::new(settings.spare_descriptors / 2),
+        };
+        let inodes = Inodes::new(root, &stat);
+        inodes.root().check_key(&core)?;
+        Ok(Self {
+            core,
+            inodes,
+            files: Handles::default(),
+            directories: Handles::default(),
+            sealer: Sealer::default(),
+            settings,
+        })
+    }
+
+    /// Makes the root directory of a new volume: its header, with the key binding that everything inherits.
+    ///
+    /// # Errors
+    /// Where the header cannot be written, or the key may not be used.
+    pub fn make_root(
+        root: &OwnedFd,
+        volume: VolumeId,
+        port: Arc<dyn KeyPort>,
+        binding: &KeyBinding,
+    ) -> FsResult<()> {
+        let core = Core {
+            backing: Backing::default(),
+            ring: KeyRing {
+                volume,
+                port,
+                leases: Leases::default(),
+            },
+            read_only: false,
+            descriptors: RecentDescriptors::new(0),
+        };
+        super::directory::write_header(&core, root, binding)?;
+        let header = core
+            .backing
+            .open(root, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?;
+        core.backing.sync(&header, false)?;
+        Ok(core.backing.sync(root, false)?)
+    }
+
+    /// The volume.
+    #[must_use]
+    pub const fn volume_id(&self) -> VolumeId {
+        self.core.ring.volume
+    }
+
+    /// Nothing may change.
+    #[must_use]
+    pub const fn read_only(&self) -> bool {
+        self.core.read_only
+    }
+
+    /// The leases of the CMKs in use.
+    #[must_use]
+    pub const fn leases(&self) -> &Leases {
+        &self.core.ring.leases
+    }
+
+    /// The key service.
+    #[must_use]
+    pub fn keys(&self) -> &dyn KeyPort {
+        &*self.core.ring.port
+    }
+
+    /// Every inode whose plaintext may be in the kernel's caches by grace of this CMK. Where an inode's CMK is not known
+    /// it counts.
+    #[must_use]
+    pub fn nodes_under(&self, key: KeyId) -> Vec<NodeId> {
+        let all = self.inodes.all();
+        all.iter()
+            .filter(|inode| inode.key.lock().is_none_or(|known| known == key))
+            .map(|inode| inode.node)
+            .collect()
+    }
+
+    /// Where an inode lies in the backing directory, for messages: encrypted names only.
+    #[must_use]
+    pub fn backing_path(&self, node: NodeId) -> PathBuf {
+        let mut names = Vec::new();
+        let mut next = self.inodes.get(node).ok();
+        while let Some(inode) = next {
+            let place = inode.place.read();
+            names.push(place.name.to_string_lossy().into_owned());
+            next = place.parent.clone();
+        }
+        names.iter().rev().collect()
+    }
+
+    /// Attributes of a backing object that was just looked at.
+    fn attributes_of(&self, node: NodeId, kind: FileKind, stat: &Stat, size: u64) -> Attributes {
+        let time = |seconds, nanoseconds: u64| FileTime {
+            seconds,
+            nanoseconds: nanoseconds as u32,
+        };
+        Attributes {
+            node,
+            size,
+            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+            atime: time(stat.st_atime, stat.st_atime_nsec as u64),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec as u64),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec as u64),
+            kind,
+            permissions: (stat.st_mode & 0o7777) as u16,
+            links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            device: u32::try_from(stat.st_rdev).unwrap_or(0),
+        }
+    }
+
+    /// Plaintext size of the object at a place.
+    fn size_at(&self, kind: FileKind, stat: &Stat, at: At<'_>) -> FsResult<u64> {
+        Ok(match kind {
+            FileKind::File => layout::plaintext_size(backing_length(stat)),
+            FileKind::Symlink => match Stored::target_length(backing_length(stat)) {
+                Some(length) => length,
+                None => match Stored::from_text(self.core.backing.read_link(at)?.to_bytes())? {
+                    Stored::Side { length, .. } => length.into(),
+                    Stored::Inline(record) => record.ciphertext.len() as u64,
+                },
+            },
+            FileKind::Directory
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice
+            | FileKind::BlockDevice => backing_length(stat),
+        })
+    }
+
+    /// The key binding that governs an inode: its directory's.
+    fn binding_over(&self, inode: &Inode) -> FsResult<KeyBinding> {
+        let parent = inode
+            .parent()
+            .unwrap_or_else(|| Arc::clone(self.inodes.root()));
+        Ok(parent.header(&self.core)?.binding.clone())
+    }
+
+    /// Makes durable the headers of all directories above, as far as this mount made them. What is synced below can then
+    /// be read after a power cut.
+    fn sync_ancestors(&self, inode: &Arc<Inode>) -> FsResult<()> {
+        let mut next = Some(Arc::clone(inode));
+        while let Some(directory) = next {
+            if directory.directory.unsynced.load(Ordering::Acquire) {
+                let fd = directory.descriptor(&self.core)?;
+                let header =
+                    self.core
+                        .backing
+                        .open(&fd, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?;
+                self.core.backing.sync(&header, false)?;
+                let listing = self
+                    .core
+                    .backing
+                    .reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
+                self.core.backing.sync(&listing, false)?;
+                directory.directory.unsynced.store(false, Ordering::Release);
+            }
+            next = directory.parent();
+        }
+        Ok(())
+    }
+
+    fn open_file(&self, inode: &Inode) -> Option<Arc<OpenFile>> {
+        inode.file.lock().file.clone()
+    }
+}
+
+/// What a backing object is.
+fn kind_of(stat: &Stat) -> FileKind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice => FileKind::CharDevice,
+        FileType::BlockDevice => FileKind::BlockDevice,
+        FileType::RegularFile | FileType::Unknown => FileKind::File,
+    }
+}

@@ -1,0 +1,136 @@
+//! What happens in the background: files that were closed are sealed once the backing filesystem has been synced.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::fs::OFlags;
+
+use super::FileSystem;
+use crate::fs::error::FsResult;
+use crate::fs::inodes::Inode;
+use crate::fs::types::NodeId;
+
+/// How long a closed file waits for its seal, so that one sync of the backing filesystem serves many.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Files that wait for their seal.
+#[derive(Debug, Default)]
+pub struct Sealer {
+    waiting: Mutex<Waiting>,
+    /// See `FileSystem::lock_long_names`.
+    pub long_names: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    inodes: HashMap<NodeId, Arc<Inode>>,
+    since: Option<Instant>,
+}
+
+impl Sealer {
+    /// A file was closed that is not sealed.
+    pub fn wait(&self, inode: Arc<Inode>) {
+        let mut waiting = self.waiting.lock();
+        waiting.since.get_or_insert_with(Instant::now);
+        waiting.inodes.insert(inode.node, inode);
+    }
+
+    /// More files wait than descriptors should be spent on.
+    pub fn is_crowded(&self, limit: usize) -> bool {
+        self.waiting.lock().inodes.len() > limit
+    }
+}
+
+impl FileSystem {
+    /// Seals what has waited long enough. Called every few seconds.
+    pub fn seal_idle(&self) {
+        let due = self
+            .sealer
+            .waiting
+            .lock()
+            .since
+            .is_some_and(|since| since.elapsed() >= PATIENCE);
+        if due {
+            self.seal_all();
+        }
+    }
+
+    /// Seals every closed file, and waits for it. The last call before the process ends.
+    ///
+    /// # Errors
+    /// Where the backing filesystem cannot be synced: then files stay marked as being changed, and are recovered when
+    /// they are opened next.
+    pub fn shutdown(&self) -> FsResult<()> {
+        if self.core.read_only {
+            return Ok(());
+        }
+        for inode in self.inodes.all() {
+            if self
+                .open_file(&inode)
+                .is_some_and(|file| file.unsealed().is_some())
+            {
+                self.sealer.wait(inode);
+            }
+        }
+        self.seal_waiting(&|| true)
+    }
+
+    pub(super) fn seal_all(&self) {
+        if let Err(error) = self.seal_waiting(&|| false) {
+            log::warn!("closed files could not be sealed yet: {error}");
+        }
+    }
+
+    /// Seals the files that wait. `hurry`: recovering a file after an unclean stop may be left for another time.
+    fn seal_waiting(&self, hurry: &dyn Fn() -> bool) -> FsResult<()> {
+        let inodes = {
+            let mut waiting = self.sealer.waiting.lock();
+            waiting.since = None;
+            std::mem::take(&mut waiting.inodes)
+        };
+        if inodes.is_empty() {
+            return Ok(());
+        }
+        let mut sealable = Vec::with_capacity(inodes.len());
+        for inode in inodes.values() {
+            let Some(file) = self.open_file(inode) else {
+                continue;
+            };
+            let Some(change) = file.unsealed() else {
+                continue;
+            };
+            // What is damaged, or under a key that is refused now, stays dirty.
+            if file.settle(&self.core, hurry).unwrap_or(false) {
+                sealable.push((file, change));
+            }
+        }
+        let synced = self.sync_backing();
+        for (file, change) in sealable {
+            if let Err(error) = synced.clone().and_then(|()| file.seal(&self.core, change)) {
+                log::debug!("a closed file could not be sealed: {error}");
+            }
+        }
+        for inode in inodes.into_values() {
+            let mut slot = inode.file.lock();
+            // Unless it was opened again, or waits again. One that could not be sealed is recovered when it is opened.
+            if slot.handles == 0 && !self.sealer.waiting.lock().inodes.contains_key(&inode.node) {
+                slot.file = None;
+            }
+            drop(slot);
+            self.inodes.let_go(inode);
+        }
+        synced
+    }
+
+    /// Puts everything of the backing filesystem on the disk.
+    fn sync_backing(&self) -> FsResult<()> {
+        let root = self.inodes.root().descriptor(&self.core)?;
+        let listing = self
+            .core
+            .backing
+            .open(&root, c".", OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        Ok(self.core.backing.sync_filesystem(listing)?)
+    }
+}

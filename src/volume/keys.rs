@@ -1,0 +1,75 @@
+//! The embedded key service as the filesystem's port to keys: translates, decides nothing.
+
+use std::sync::Arc;
+
+use crate::crypto::envelope::DataKey;
+use crate::format::envelope::{EncryptionContext, Envelope};
+use crate::format::header::KeyBinding;
+use crate::fs::keys::{KeyPort, KeyUnavailable};
+use crate::ids::KeyId;
+use crate::kms::alias::AliasName;
+use crate::kms::error::{self, KmsError};
+use crate::kms::key::KeyRef;
+use crate::kms::service::KeyService;
+
+/// The key service as the port.
+pub struct ServicePort(Arc<KeyService>);
+
+impl ServicePort {
+    /// The port to `service`.
+    #[must_use]
+    pub const fn new(service: Arc<KeyService>) -> Self {
+        Self(service)
+    }
+}
+
+/// What the filesystem is told; what it is not told goes into the log.
+fn unavailable(error: &KmsError) -> KeyUnavailable {
+    match error.availability() {
+        error::KeyUnavailable::Disabled => KeyUnavailable::Disabled,
+        error::KeyUnavailable::PendingDeletion => KeyUnavailable::PendingDeletion,
+        error::KeyUnavailable::NoMaterial => KeyUnavailable::NoMaterial,
+        error::KeyUnavailable::Expired => KeyUnavailable::Expired,
+        error::KeyUnavailable::Rejected => KeyUnavailable::Rejected,
+        error::KeyUnavailable::Denied => KeyUnavailable::Denied,
+        error::KeyUnavailable::Other => {
+            log::error!("{error}");
+            KeyUnavailable::Store
+        }
+    }
+}
+
+impl KeyPort for ServicePort {
+    fn generate_data_key(
+        &self,
+        binding: &KeyBinding,
+        context: &EncryptionContext,
+    ) -> Result<(DataKey, Envelope), KeyUnavailable> {
+        let key = match binding {
+            KeyBinding::Key(id) => KeyRef::Id(*id),
+            // The header that holds it is authentic, so this is an alias as it once was.
+            KeyBinding::Alias(alias) => KeyRef::Alias(
+                alias
+                    .parse::<AliasName>()
+                    .map_err(|_| KeyUnavailable::NoMaterial)?,
+            ),
+        };
+        self.0
+            .generate_data_key(&key, context)
+            .map_err(|error| unavailable(&error))
+    }
+
+    fn unwrap_data_key(
+        &self,
+        envelope: &Envelope,
+        context: &EncryptionContext,
+    ) -> Result<DataKey, KeyUnavailable> {
+        self.0
+            .decrypt_data_key(envelope, context)
+            .map_err(|error| unavailable(&error))
+    }
+
+    fn check(&self, key: &KeyId) -> Result<(), KeyUnavailable> {
+        self.0.key_status(*key).map_err(|error| unavailable(&error))
+    }
+}
