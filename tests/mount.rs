@@ -4,7 +4,7 @@ mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -471,4 +471,77 @@ fn large_files_come_back_as_they_were_written() {
     file.seek(SeekFrom::End(-17)).unwrap();
     file.read_exact(&mut tail).unwrap();
     assert_eq!(tail, bytes[bytes.len() - 17..]);
+}
+
+#[test]
+fn setuid_does_not_survive_a_change_by_an_ordinary_user() {
+    let volume = Volume::new();
+    volume.mount(&["-o", "suid"]);
+    fs::set_permissions(volume.mountpoint(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(volume.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+    let file = volume.path("program");
+    let as_nobody = |script: &str| -> String {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "sh",
+            "-c",
+            script,
+        ]);
+        succeed(command.current_dir(volume.mountpoint()))
+    };
+    let mode = || fs::metadata(&file).unwrap().mode() & 0o7777;
+    for script in [
+        "echo x >> program",
+        "echo x > program",
+        "truncate -s 1 program",
+        "fallocate -l 5 program",
+        "dd if=/dev/zero of=program bs=4096 count=1 conv=notrunc oflag=direct 2>/dev/null",
+    ] {
+        fs::write(&file, "text").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o6777)).unwrap();
+        assert_eq!(mode(), 0o6777);
+        as_nobody(script);
+        assert_eq!(mode(), 0o777, "{script}");
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o6777)).unwrap();
+    fs::write(&file, "by root").unwrap();
+    assert_eq!(mode(), 0o6777);
+    std::os::unix::fs::chown(&file, Some(NOBODY), None).unwrap();
+    assert_eq!(mode(), 0o777);
+    // Running it looks at what the kernel has in its cache, and nowhere else.
+    let id = succeed(Command::new("sh").args(["-c", "command -v id"]));
+    for script in [
+        "",
+        "echo x >> program;",
+        "fallocate -o 200000 -l 5 program;",
+    ] {
+        fs::copy(id.trim(), &file).unwrap();
+        std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o4777)).unwrap();
+        let user = as_nobody(&format!("{script} ./program -u"));
+        assert_eq!(
+            user.trim(),
+            if script.is_empty() { "0" } else { "65534" },
+            "{script}"
+        );
+    }
+    // A file capability: version 2, effective, CAP_NET_RAW.
+    let capability = [
+        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let flags = rustix::fs::XattrFlags::empty();
+    for script in [
+        "echo x >> program",
+        "echo x > program",
+        "truncate -s 1 program",
+    ] {
+        rustix::fs::setxattr(&file, "security.capability", &capability, flags).unwrap();
+        as_nobody(script);
+        let mut value = [0; 20];
+        let found = rustix::fs::getxattr(&file, "security.capability", &mut value);
+        assert_eq!(found, Err(rustix::io::Errno::NODATA), "{script}");
+    }
 }

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::report::Reporter;
 use super::writeback::WriteBack;
-use super::{InFlight, convert, seek};
+use super::{InFlight, convert, privileges, seek};
 use crate::fs::{Attributes, Caller, FileKind, Fill, FsResult, NodeType, ROOT_NODE, SetAttributes};
 use crate::volume::Volume;
 
@@ -30,6 +30,8 @@ const GENERATION: Generation = Generation(0);
 const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 const PAGE: usize = 4096;
+/// As the offset of an invalidation.
+const ATTRIBUTES_ONLY: i64 = -1;
 /// Largest request for an extended attribute's value or list (`XATTR_SIZE_MAX`).
 const XATTR_MAX: usize = 65536;
 
@@ -58,6 +60,8 @@ pub(super) struct Adapter {
     write_back: Arc<WriteBack>,
     reporter: Arc<Reporter>,
     seeks: Sender<seek::Request>,
+    /// There as soon as the handshake is done.
+    notifier: Arc<OnceLock<Notifier>>,
     /// What the root looked like last: `umount`, `df` and `mountpoint` have to go on when its key is gone.
     root: Mutex<Option<Attributes>>,
 }
@@ -67,6 +71,7 @@ impl Adapter {
         fs: Arc<Volume>,
         write_back: Arc<WriteBack>,
         in_flight: InFlight,
+        notifier: Arc<OnceLock<Notifier>>,
     ) -> io::Result<Self> {
         let reporter = Arc::new(Reporter::default());
         let seeks = seek::start(
@@ -81,6 +86,7 @@ impl Adapter {
             write_back,
             reporter,
             seeks,
+            notifier,
             root,
         })
     }
@@ -138,6 +144,27 @@ impl Adapter {
             }
             (Err(_), Some(remembered)) => Ok(remembered),
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// What the kernel leaves to us where a change of content takes the bits away; root keeps them, as CAP_FSETID would.
+    fn kill_privileges(&self, caller: Caller, node: INodeNo, file: Option<u64>) -> FsResult<()> {
+        if caller.uid == 0 {
+            return Ok(());
+        }
+        let killed = privileges::kill(&self.fs, caller, node.0, file)?;
+        self.forget_mode(node, killed);
+        Ok(())
+    }
+
+    /// Makes the kernel ask for a mode anew that it has cached with bits that are gone: it would still run the program
+    /// with them. Unlike an invalidation of pages this waits for nothing, so it may be done from here.
+    fn forget_mode(&self, node: INodeNo, is_changed: bool) {
+        let Some(notifier) = self.notifier.get().filter(|_| is_changed) else {
+            return;
+        };
+        if let Err(error) = notifier.inval_inode(node, ATTRIBUTES_ONLY, 0) {
+            log::warn!("the kernel keeps the mode of inode {}: {error}", node.0);
         }
     }
 
@@ -243,9 +270,15 @@ impl Filesystem for Adapter {
             atime: atime.map(convert::set_time),
             mtime: mtime.map(convert::set_time),
         };
-        let result = self
-            .fs
-            .set_attributes(caller(request), node.0, handle(file), &changes);
+        let killed = match size {
+            Some(_) => self.kill_privileges(caller(request), node, handle(file)),
+            None => Ok(()),
+        };
+        let set = || {
+            self.fs
+                .set_attributes(caller(request), node.0, handle(file), &changes)
+        };
+        let result = killed.and_then(|()| set());
         match result {
             Ok(attributes) => self.reply_attributes("setattr", node, Ok(attributes), reply),
             // A change that failed is never answered with what is remembered of the root.
@@ -368,10 +401,13 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self
-            .fs
-            .open(caller(request), node.0, convert::open_flags(flags))
-        {
+        let flags = convert::open_flags(flags);
+        let killed = if flags.truncate {
+            self.kill_privileges(caller(request), node, None)
+        } else {
+            Ok(())
+        };
+        match killed.and_then(|()| self.fs.open(caller(request), node.0, flags)) {
             Ok(opened) => reply.opened(FileHandle(opened.handle), convert::opened_flags(&opened)),
             Err(error) => reply.error(self.errno("open", node, &error)),
         }
@@ -425,18 +461,24 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         file: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let _answer = self.write_back.writing();
-        match self.fs.write(file.0, offset, data) {
+        let killed = if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            privileges::kill(&self.fs, caller(request), node.0, Some(file.0))
+                .map(|killed| self.forget_mode(node, killed))
+        } else {
+            Ok(())
+        };
+        match killed.and_then(|()| self.fs.write(file.0, offset, data)) {
             // A request is at most max_write long.
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(error) => reply.error(self.errno("write", node, &error)),
@@ -483,7 +525,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         file: FileHandle,
         offset: u64,
@@ -494,10 +536,11 @@ impl Filesystem for Adapter {
         let Some(mode) = convert::allocate_mode(mode) else {
             return reply.error(Errno::EOPNOTSUPP);
         };
+        let killed = self.kill_privileges(caller(request), node, Some(file.0));
         self.reply_empty(
             "fallocate",
             node,
-            self.fs.allocate(file.0, mode, offset, length),
+            killed.and_then(|()| self.fs.allocate(file.0, mode, offset, length)),
             reply,
         );
     }

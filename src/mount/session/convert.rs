@@ -211,19 +211,20 @@ pub(super) const fn xattr_mode(flags: i32) -> XattrMode {
 }
 
 /// What is asked of the kernel, each taken only where it is offered. Left out on purpose: remote locks (local ones are
-/// right for a sole mounter), HANDLE_KILLPRIV_V2, SETXATTR_EXT, SECURITY_CTX and CREATE_SUPP_GROUP (fuser 0.18 mishandles
-/// them), AUTO_INVAL_DATA (nobody else writes, and it drops caches).
+/// right for a sole mounter), SETXATTR_EXT, SECURITY_CTX and CREATE_SUPP_GROUP (fuser 0.18 mishandles
+/// them), AUTO_INVAL_DATA (nobody else writes, and it drops caches), READDIRPLUS_AUTO (most programs list a directory to the
+/// end before they look at its files, and it would look each of them up). With HANDLE_KILLPRIV_V2 the kernel asks for
+/// `security.capability` once a file, not once a write(2); `privileges` does what it leaves to us.
 pub(super) fn capabilities(read_only: bool) -> InitFlags {
     let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_DO_READDIRPLUS
-        | InitFlags::FUSE_READDIRPLUS_AUTO
         | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_ASYNC_DIO
         | InitFlags::FUSE_POSIX_ACL
         | InitFlags::FUSE_DONT_MASK
         | InitFlags::FUSE_CACHE_SYMLINKS;
     if !read_only {
-        wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
+        wanted |= InitFlags::FUSE_WRITEBACK_CACHE | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
     }
     wanted
 }

@@ -6,13 +6,14 @@
 
 mod adapter;
 mod convert;
+mod privileges;
 mod report;
 mod seek;
 mod writeback;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
@@ -104,9 +105,17 @@ impl Connected {
         config.n_threads = Some(workers());
         // One queue for all workers: a descriptor each would only spread the wake-ups.
         config.clone_fd = false;
-        let adapter = Adapter::new(fs, Arc::clone(&write_back), in_flight.clone())?;
+        let notifier = Arc::new(OnceLock::new());
+        let adapter = Adapter::new(
+            fs,
+            Arc::clone(&write_back),
+            in_flight.clone(),
+            Arc::clone(&notifier),
+        )?;
         // Who may come in is the kernel's decision (allow_other, default_permissions), so fuser lets everybody pass.
         let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+        // Nobody else sets it, and no request is taken before this.
+        let _ = notifier.set(session.notifier());
         Ok(Self {
             session,
             in_flight,
