@@ -159,7 +159,7 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             "try again; a passphrase that is lost cannot be replaced, and neither can the keys under it".to_owned()
         }
         KmsError::NoPassphrase { .. } => {
-            "without a terminal, give it with --passphrase-file FILE or --passphrase-command CMD".to_owned()
+            "it can also be given with --passphrase-file FILE or --passphrase-command CMD".to_owned()
         }
         KmsError::Permissions { path, .. } => {
             let mode = if path.is_dir() { "700" } else { "600" };

@@ -55,15 +55,14 @@ pub(super) fn open_or_create(
         Err(KmsError::NoStore { .. }) => {}
         opened => return Ok((opened?, false)),
     }
-    if storage::stat(dir)?.is_none() {
-        storage::make_dir_all(dir)?;
+    if storage::stat(dir)?.is_some() {
+        refuse_foreign(dir)?;
+        // An empty directory holds nothing that anybody could have read yet.
+        if storage::is_empty(dir)? {
+            storage::make_private(dir)?;
+        }
+        storage::check_private(dir)?;
     }
-    refuse_foreign(dir)?;
-    // An empty directory holds nothing that anybody could have read yet.
-    if storage::is_empty(dir)? {
-        storage::make_private(dir)?;
-    }
-    storage::check_private(dir)?;
     // Asked for before the lock is taken: nobody waits for somebody else's typing.
     let protector = match protection {
         NewProtection::RootKeyFile => Protector::File(Secret::random()?),
@@ -77,6 +76,9 @@ pub(super) fn open_or_create(
             Protector::Passphrase(params, passphrase)
         }
     };
+    // Only now, so that a question left unanswered leaves nothing behind.
+    storage::make_dir_all(dir)?;
+    storage::check_private(dir)?;
     let lock = Lock::exclusive(dir)?;
     if storage::stat(&dir.join(STORE))?.is_some() {
         drop(lock);

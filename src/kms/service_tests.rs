@@ -277,13 +277,15 @@ fn a_key_has_at_most_fifty_aliases_and_a_failed_create_makes_no_key() {
 
 #[test]
 fn a_passphrase_opens_what_it_closed_and_nothing_else_does() {
-    let dir = tempfile::tempdir().unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("keys");
     let cheap = NewProtection::Passphrase(Argon2Params::CHEAP_AND_INSECURE);
-    let make = |says| KeyService::open_or_create(dir.path(), cheap, &Says(says), clock());
+    let make = |says| KeyService::open_or_create(&dir, cheap, &Says(says), clock());
     assert!(matches!(make(""), Err(KmsError::NoPassphrase { .. })));
+    assert!(!dir.exists());
     let (service, made) = make("open sesame").unwrap();
     assert!(made);
-    assert!(!dir.path().join("root.key").exists());
+    assert!(!dir.join("root.key").exists());
     assert_eq!(service.protection().unwrap(), Protection::Passphrase);
     let (again, made) = make("open sesame").unwrap();
     assert!(!made);
