@@ -87,15 +87,11 @@ impl FileSystem {
             Err(error) => return Err(error.into()),
         };
         match (mode, target) {
-            (RenameMode::Exchange, None) => Err(Errno::NOENT.into()),
-            (RenameMode::Exchange, Some(target)) => self.exchange(&from, &moved, &to, &target),
             (RenameMode::NoReplace, Some(_)) => Err(Errno::EXIST.into()),
             // Two names of one object: nothing is to be done, says POSIX.
-            (RenameMode::Replace, Some(target))
-                if BackingId::of(&target) == BackingId::of(&moved) =>
-            {
-                Ok(())
-            }
+            (_, Some(target)) if BackingId::of(&target) == BackingId::of(&moved) => Ok(()),
+            (RenameMode::Exchange, None) => Err(Errno::NOENT.into()),
+            (RenameMode::Exchange, Some(target)) => self.exchange(&from, &moved, &to, &target),
             (RenameMode::Replace, Some(target)) => self.replace(&from, &moved, &to, &target),
             (RenameMode::Replace | RenameMode::NoReplace, None) => {
                 to.entry.write_long(&self.core, &to.directory)?;

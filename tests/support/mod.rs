@@ -1,0 +1,77 @@
+//! What the tests that work on the core without FUSE share: a real key directory and a real volume in a temporary place.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod direct;
+pub mod history;
+pub mod posix;
+pub mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cmkfs::clock::SystemClock;
+use cmkfs::crypto::passphrase::Passphrase;
+use cmkfs::kms::error::KmsError;
+use cmkfs::kms::root::{NewProtection, PassphraseSource};
+use cmkfs::kms::service::KeyService;
+use cmkfs::volume::{self, Access, Volume};
+
+/// The alias every test volume is bound to.
+pub const DEFAULT_ALIAS: &str = "alias/cmkfs/default";
+
+struct NoPassphrase;
+
+impl PassphraseSource for NoPassphrase {
+    fn existing(&self, _: &Path) -> Result<Passphrase, KmsError> {
+        unreachable!("a test store has a root key file")
+    }
+
+    fn chosen(&self, _: &Path) -> Result<Passphrase, KmsError> {
+        unreachable!("a test store has a root key file")
+    }
+}
+
+/// Opens the key directory at `dir`; makes it where there is none.
+pub fn key_service(dir: &Path) -> Arc<KeyService> {
+    let clock = Arc::new(SystemClock);
+    let (service, _) =
+        KeyService::open_or_create(dir, NewProtection::RootKeyFile, &NoPassphrase, clock).unwrap();
+    Arc::new(service)
+}
+
+/// A volume and its key directory, gone when dropped.
+pub struct TestVolume {
+    pub dir: tempfile::TempDir,
+    pub keys: Arc<KeyService>,
+}
+
+impl TestVolume {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = key_service(&dir.path().join("keys"));
+        let volume = Self { dir, keys };
+        let key = DEFAULT_ALIAS.parse().unwrap();
+        volume::create(&volume.cipher(), &volume.keys, &key).unwrap();
+        volume
+    }
+
+    pub fn cipher(&self) -> PathBuf {
+        self.dir.path().join("cipher")
+    }
+
+    pub fn open(&self) -> Volume {
+        volume::open(&self.cipher(), &self.keys, Access::ReadWrite).unwrap()
+    }
+
+    /// The only regular backing file that is not cmkfs's own.
+    pub fn only_backing_file(&self) -> PathBuf {
+        let entries = std::fs::read_dir(self.cipher())
+            .unwrap()
+            .map(|entry| entry.unwrap());
+        let objects = entries.filter(|entry| !entry.file_name().to_string_lossy().contains('.'));
+        let mut objects = objects.map(|entry| entry.path());
+        let only = objects.next().expect("one object");
+        assert_eq!(objects.next(), None, "no second object");
+        only
+    }
+}
