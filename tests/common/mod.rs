@@ -59,7 +59,9 @@ impl Volume {
             open_device();
             // The user may not be able to reach the build directory.
             let copy = folder.path().join("cmkfs");
-            fs::copy(&program, &copy).unwrap();
+            // Not copied by this process: a test that forks meanwhile would hold it open for writing, and a program that is
+            // cannot be run.
+            succeed(Command::new("cp").arg(&program).arg(&copy));
             program = copy;
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
         }
