@@ -386,7 +386,7 @@ fn the_daemon_keeps_no_folder_and_no_terminal() {
         .find(|line| line.starts_with("Max core file size"))
         .unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"));
-    assert!(volume.log().contains("mounted on"), "{}", volume.log());
+    eventually("the log says so", || volume.log().contains("mounted on"));
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! `cmkfs status`: what is mounted, and by whom it is served.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::message::CliError;
 use super::output::{self, Format, OutputArgs};
+use crate::format::names::VOLUME_FILE;
+use crate::format::volume::VolumeFile;
+use crate::ids::{KeyId, VolumeId};
 use crate::mount::mountpoint::{answers, daemon_of, locate};
 use crate::mount::{MountError, mountinfo};
 
@@ -28,6 +31,10 @@ struct MountStatus {
     /// The ciphertext directory, or what `fsname` said.
     source: String,
     mountpoint: String,
+    /// The volume, where its directory can be read.
+    volume_id: Option<VolumeId>,
+    /// The key that wraps the volume's own.
+    key_id: Option<KeyId>,
     /// The process that serves it, as far as it can be found out.
     process_id: Option<u32>,
     read_only: bool,
@@ -45,10 +52,13 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
         Format::Json => output::json(&mounts),
         Format::Table => {
             let yes = |is_so: bool, yes: &str, no: &str| if is_so { yes } else { no }.to_owned();
+            let text = |id: Option<String>| id.unwrap_or_default();
             let rows = mounts.into_iter().map(|mount| {
                 [
                     mount.source,
                     mount.mountpoint,
+                    text(mount.volume_id.map(|id| id.to_string())),
+                    text(mount.key_id.map(|id| id.to_string())),
                     mount
                         .process_id
                         .map_or_else(String::new, |pid| pid.to_string()),
@@ -56,7 +66,18 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
                     yes(mount.answers, "mounted", "dead"),
                 ]
             });
-            output::table(["SOURCE", "MOUNTPOINT", "PROCESS", "ACCESS", "STATE"], rows)
+            output::table(
+                [
+                    "SOURCE",
+                    "MOUNTPOINT",
+                    "VOLUME",
+                    "KEY",
+                    "PROCESS",
+                    "ACCESS",
+                    "STATE",
+                ],
+                rows,
+            )
         }
     }
 }
@@ -84,7 +105,11 @@ fn list(args: &StatusArgs) -> Result<Vec<MountStatus>, MountError> {
 }
 
 fn status(mount: &mountinfo::Mount) -> MountStatus {
+    let bytes = std::fs::read(Path::new(&mount.source).join(VOLUME_FILE)).ok();
+    let volume = bytes.and_then(|bytes| VolumeFile::decode(&bytes).ok());
     MountStatus {
+        volume_id: volume.as_ref().map(VolumeFile::volume_id),
+        key_id: volume.as_ref().map(|volume| volume.envelope().key_id()),
         source: mount.source.to_string_lossy().into_owned(),
         mountpoint: mount.mountpoint.to_string_lossy().into_owned(),
         process_id: daemon_of(mount),

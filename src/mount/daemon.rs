@@ -126,9 +126,10 @@ pub fn detach(log: &File) -> Result<(), MountError> {
         std::env::set_current_dir("/")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stderr(log)?;
-        // Last, since the command ends when it hears of this. Nobody listening is no reason not to serve.
-        let _ = rustix::io::write(rustix::stdio::stdout(), &[READY]);
+        let command = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
         rustix::stdio::dup2_stdout(&null)?;
+        // Last, since the command ends when it hears of this. Nobody listening is no reason not to serve.
+        let _ = rustix::io::write(command, &[READY]);
         Ok(())
     };
     leave().map_err(MountError::Background)

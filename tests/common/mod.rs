@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cmkfs::mount::mountinfo;
@@ -55,12 +56,12 @@ impl Volume {
             .unwrap();
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_cmkfs"));
         if let Some((user, group)) = identity {
-            // udev gives everybody access; a bare container may not have it.
-            let everybody = fs::Permissions::from_mode(0o666);
-            fs::set_permissions("/dev/fuse", everybody).unwrap();
+            open_device();
             // The user may not be able to reach the build directory.
             let copy = folder.path().join("cmkfs");
-            fs::copy(&program, &copy).unwrap();
+            // Not copied by this process: a test that forks meanwhile would hold it open for writing, and a program that is
+            // cannot be run.
+            succeed(Command::new("cp").arg(&program).arg(&copy));
             program = copy;
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
         }
@@ -212,6 +213,9 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
+        if self.identity.is_some() {
+            close_device();
+        }
         let daemon = self.daemon();
         if std::thread::panicking() {
             eprintln!("--- log of the mount ---\n{}", self.log());
@@ -235,6 +239,29 @@ impl Drop for Volume {
                 let _ = rustix::process::kill_process(as_pid(pid), Signal::KILL);
             }
         }
+    }
+}
+
+/// Volumes of ordinary users there are, and the mode of /dev/fuse before the first of them.
+static DEVICE: Mutex<(usize, u32)> = Mutex::new((0, 0));
+
+/// udev gives everybody access to /dev/fuse; a bare container may not, and gets its own way back afterwards.
+fn open_device() {
+    let mut device = DEVICE.lock().unwrap();
+    if device.0 == 0 {
+        device.1 = fs::metadata("/dev/fuse").unwrap().mode() & 0o7777;
+    }
+    device.0 += 1;
+    fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
+}
+
+fn close_device() {
+    let Ok(mut device) = DEVICE.lock() else {
+        return;
+    };
+    device.0 -= 1;
+    if device.0 == 0 {
+        let _ = fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(device.1));
     }
 }
 

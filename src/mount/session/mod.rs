@@ -5,6 +5,7 @@
 //! mounted below. The session lives on a descriptor that `mount::mountpoint` got.
 
 mod adapter;
+mod answer;
 mod convert;
 mod privileges;
 mod report;
@@ -22,7 +23,7 @@ use parking_lot::RwLock;
 use super::mountpoint::Mounted;
 use crate::fs::NodeId;
 use crate::volume::Volume;
-use adapter::Adapter;
+use answer::Adapter;
 
 pub use writeback::WriteBack;
 
