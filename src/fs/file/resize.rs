@@ -1,8 +1,9 @@
 //! Truncation, allocation, holes, and looking for them.
 
 use std::ops::Range;
+use std::os::fd::AsFd;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::crypto::object::ObjectKeys;
 use crate::format::header::{KeyBinding, SealedState};
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
 use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
+use crate::fs::backing::At;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 use crate::fs::types::{AllocateMode, Seek};
@@ -24,7 +26,19 @@ impl OpenFile {
         }
         let mut inner = self.inner.write();
         if size == inner.size {
-            return Ok(());
+            // Nothing but the time tells of it.
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            };
+            let times = Timestamps {
+                last_access: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: UTIME_OMIT,
+                },
+                last_modification: now,
+            };
+            return Ok(core.backing.set_times(At::Fd(inner.fd.as_fd()), &times)?);
         }
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
