@@ -19,6 +19,7 @@ pub mod format;
 pub mod fs;
 pub mod ids;
 pub mod kms;
+pub mod mount;
 pub mod secret;
 pub mod sys;
 pub mod volume;

@@ -7,8 +7,12 @@ use clap::{Args, Parser, Subcommand};
 use super::alias::AliasCommand;
 use super::exit;
 use super::generate::GenerateCommand;
+use super::init::InitArgs;
 use super::key::KeyCommand;
 use super::keys::KeysCommand;
+use super::mount::MountArgs;
+use super::status::StatusArgs;
+use super::unmount::UnmountArgs;
 
 /// An encrypting filesystem whose mounts obey their customer master keys, live.
 #[derive(Debug, Parser)]
@@ -56,6 +60,14 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a volume (and, the first time, the key directory with its default key).
+    Init(InitArgs),
+    /// Mount a volume.
+    Mount(MountArgs),
+    /// Unmount a volume.
+    Unmount(UnmountArgs),
+    /// Show what is mounted.
+    Status(StatusArgs),
     /// Make, look at, enable and disable keys.
     #[command(subcommand)]
     Key(KeyCommand),

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use super::message::CliError;
 use crate::kms::KmsError;
+use crate::mount::MountError;
+use crate::volume::VolumeError;
 
 /// The list, for `--help` and the man page.
 pub const HELP: &str = "\
@@ -18,7 +20,8 @@ Exit codes:
    6  a limit is reached
    7  wrong passphrase, or none to be had
    8  the key directory or root key file is open to other users
-   9  something stored is damaged, or does not belong together";
+   9  something stored is damaged, or does not belong together
+  10  in use: by a mount, or a mount by a program";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -29,6 +32,7 @@ const LIMIT: u8 = 6;
 const PASSPHRASE: u8 = 7;
 const PERMISSIONS: u8 = 8;
 const DAMAGED: u8 = 9;
+const IN_USE: u8 = 10;
 
 /// The exit code of a failed command.
 #[must_use]
@@ -67,12 +71,48 @@ const fn code_of_kms(error: &KmsError) -> u8 {
     }
 }
 
+const fn code_of_mount(error: &MountError) -> u8 {
+    match error {
+        MountError::Missing(_) | MountError::NotMounted(_) => NOT_FOUND,
+        MountError::NotADirectory(_) | MountError::Overlap { .. } => USAGE,
+        MountError::AlreadyMounted { .. }
+        | MountError::Busy { .. }
+        | MountError::StillFinishing { .. } => IN_USE,
+        MountError::Unreachable { .. }
+        | MountError::ForeignStale { .. }
+        | MountError::NoFuse(_)
+        | MountError::Refused { .. }
+        | MountError::Helper(_)
+        | MountError::Unmount { .. }
+        | MountError::Session(_)
+        | MountError::Silent { .. }
+        | MountError::Shutdown(_)
+        | MountError::Log { .. }
+        | MountError::Background(_)
+        | MountError::Killed(_) => FAILURE,
+    }
+}
+
+const fn code_of_volume(error: &VolumeError) -> u8 {
+    match error {
+        VolumeError::NotEmpty { .. } => EXISTS,
+        VolumeError::NotAVolume { .. } => NOT_FOUND,
+        VolumeError::InUse { .. } => IN_USE,
+        VolumeError::WrongKeyStore { .. } | VolumeError::Damaged { .. } => DAMAGED,
+        VolumeError::Keys(error) => code_of_kms(error),
+        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => FAILURE,
+    }
+}
+
 fn code(error: &CliError) -> u8 {
     match error {
         CliError::Kms(error) => code_of_kms(error),
         CliError::Damaged(_) => DAMAGED,
         CliError::KeysExist { .. } => EXISTS,
-        CliError::NoHome => USAGE,
+        CliError::NoHome | CliError::Option(_) => USAGE,
+        CliError::Mount(error) => code_of_mount(error),
+        CliError::Volume(error) => code_of_volume(error),
+        CliError::Reported(code) => *code,
         // Whoever reads the output has seen enough.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         CliError::Output(_) | CliError::Io { .. } => FAILURE,

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
+use crate::mount::MountError;
+use crate::mount::options::{self, OptionError};
+use crate::volume::VolumeError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,18 @@ pub enum CliError {
         /// The key directory.
         dir: PathBuf,
     },
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A mount option cannot be taken.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A volume cannot be made or opened.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// A process started by this one has said what failed, and ended with this exit code.
+    #[error("the mount process ended with exit code {0}")]
+    Reported(u8),
     /// Nothing says where the key directory is.
     #[error("cannot tell where the key directory is: neither HOME nor XDG_DATA_HOME is set")]
     NoHome,
@@ -41,6 +56,9 @@ pub enum CliError {
 
 /// Tells the user on standard error; says nothing of a reader who went away.
 pub fn print(error: &CliError) {
+    if matches!(error, CliError::Reported(_)) {
+        return;
+    }
     if matches!(error, CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe) {
         return;
     }
@@ -66,8 +84,33 @@ fn hint(error: &CliError) -> Option<String> {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
         }
         CliError::NoHome => Some("name it with --keys DIR or CMKFS_KEYS".to_owned()),
-        CliError::Output(_) | CliError::Io { .. } => None,
+        CliError::Mount(error) => error.hint(),
+        CliError::Option(error) => match error {
+            OptionError::Unknown(_) => Some(format!("known options: {}", options::known())),
+            OptionError::NoValue(_) | OptionError::Value(_) => None,
+        },
+        CliError::Volume(error) => volume_hint(error),
+        CliError::Output(_) | CliError::Io { .. } | CliError::Reported(_) => None,
     }
+}
+
+fn volume_hint(error: &VolumeError) -> Option<String> {
+    let text = match error {
+        VolumeError::NotEmpty { .. } => "give an empty directory, or one that does not exist yet",
+        VolumeError::NotAVolume { .. } => {
+            "`cmkfs init CIPHERDIR` or `cmkfs mount --init` makes one"
+        }
+        VolumeError::InUse { .. } => {
+            "a volume is mounted once at a time; `cmkfs status` shows where"
+        }
+        VolumeError::WrongKeyStore { .. } => {
+            "name the key directory it was made with: --keys DIR or CMKFS_KEYS"
+        }
+        VolumeError::Damaged { .. } => "bring the file back from a backup of the volume",
+        VolumeError::Keys(error) => return kms_hint(error),
+        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => return None,
+    };
+    Some(text.to_owned())
 }
 
 const RESTORE: &str =

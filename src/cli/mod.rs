@@ -1,17 +1,21 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
-//! `generate` one file a noun · [`output`] tables and JSON · [`message`] errors for people · [`exit`] exit codes.
+//! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · [`output`] tables and JSON · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
 pub mod exit;
 pub mod generate;
+pub mod init;
 pub mod key;
 pub mod keys;
 pub mod keystore;
 pub mod message;
+pub mod mount;
 pub mod output;
+pub mod status;
+pub mod unmount;
 
 use std::process::ExitCode;
 
@@ -19,6 +23,7 @@ use clap::Parser;
 
 use self::args::{Cli, Command, Global};
 use self::message::CliError;
+use crate::mount::daemon;
 
 /// Runs the command line of this process.
 #[must_use]
@@ -31,7 +36,7 @@ pub fn run() -> ExitCode {
             return exit::of_usage(&error);
         }
     };
-    start_log(&cli.global);
+    start_log(&cli.global, &cli.command);
     match dispatch(&cli.global, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,6 +48,10 @@ pub fn run() -> ExitCode {
 
 fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
     match command {
+        Command::Init(args) => init::run(global, &args),
+        Command::Mount(args) => mount::run(global, &args),
+        Command::Unmount(args) => unmount::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
         Command::Keys(command) => keys::run(global, command),
@@ -50,16 +59,21 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
     }
 }
 
-fn start_log(global: &Global) {
+fn start_log(global: &Global, command: &Command) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => log::LevelFilter::Error,
+        // A mount's log is read long after: it says when things began and ended.
+        (false, 0) if matches!(command, Command::Mount(_)) => log::LevelFilter::Info,
         (false, 0) => log::LevelFilter::Warn,
         (false, 1) => log::LevelFilter::Info,
         (false, 2) => log::LevelFilter::Debug,
         (false, _) => log::LevelFilter::Trace,
     };
-    env_logger::Builder::new()
-        .filter_level(level)
-        .parse_env("CMKFS_LOG")
-        .init();
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).parse_env("CMKFS_LOG");
+    if daemon::is_child() {
+        // Standard error is a terminal now and a file soon.
+        builder.write_style(env_logger::WriteStyle::Never);
+    }
+    builder.init();
 }

@@ -1,0 +1,72 @@
+//! `cmkfs unmount`: unmounts, and returns when the volume is closed and free for the next mount.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags};
+
+use super::message::CliError;
+use crate::mount::mountpoint::{daemon_of, locate};
+use crate::mount::{MountError, mountinfo, mountpoint};
+
+/// How long the daemon may take to write its last seals.
+const FINISH: Duration = Duration::from_secs(30);
+
+/// The arguments of `cmkfs unmount`.
+#[derive(Debug, Clone, Args)]
+pub struct UnmountArgs {
+    /// Where the volume is mounted.
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+    /// Detach now even where it is in use; its process ends when the last user does.
+    #[arg(short, long)]
+    pub lazy: bool,
+}
+
+/// Runs `cmkfs unmount`.
+///
+/// # Errors
+/// [`MountError::NotMounted`], [`MountError::Busy`] with those who hold it, or [`MountError::StillFinishing`].
+pub fn run(args: &UnmountArgs) -> Result<(), CliError> {
+    let path = locate(&args.mountpoint)?;
+    let found = mountinfo::at(&path);
+    let found = found.map_err(|source| MountError::Unreachable {
+        path: path.clone(),
+        source,
+    })?;
+    let mount = found
+        .filter(mountinfo::Mount::is_cmkfs)
+        .ok_or_else(|| MountError::NotMounted(path.clone()))?;
+    let daemon = daemon_of(&mount);
+    mountpoint::unmount(&path, mount.device, args.lazy)?;
+    match daemon {
+        Some(pid) if !args.lazy => Ok(wait_for(pid, &path)?),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the end of a process that is not our child, as of which the kernel has freed its locks.
+fn wait_for(pid: u32, mountpoint: &Path) -> Result<(), MountError> {
+    let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    let Ok(process) = rustix::process::pidfd_open(process, PidfdFlags::empty()) else {
+        // It has ended already.
+        return Ok(());
+    };
+    let timeout = Timespec::try_from(FINISH).ok();
+    let mut polled = [PollFd::new(&process, PollFlags::IN)];
+    match rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, timeout.as_ref())) {
+        Ok(0) => Err(MountError::StillFinishing {
+            mountpoint: mountpoint.to_owned(),
+            pid,
+        }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(MountError::Unmount {
+            mountpoint: mountpoint.to_owned(),
+            source: error.into(),
+        }),
+    }
+}

@@ -1,0 +1,21 @@
+//! A running mount: from the ciphertext directory's core to the kernel, and back down on the last day.
+//!
+//! [`options`] what `-o` says · [`mountinfo`] what is mounted where · [`mountpoint`] checks, mounts, unmounts ·
+//! [`fusermount`] the helper for ordinary users · [`session`] the FUSE transport · [`serve`] the life of a mount ·
+//! [`revoke`] keys that change under it · [`ticker`] threads that wake now and then · [`daemon`] into the background ·
+//! [`holders`] who keeps a mount busy · [`error`] what can go wrong.
+
+pub mod daemon;
+pub mod error;
+pub mod fusermount;
+pub mod holders;
+pub mod mountinfo;
+pub mod mountpoint;
+pub mod options;
+pub mod revoke;
+pub mod serve;
+pub mod session;
+pub mod ticker;
+
+pub use error::MountError;
+pub use options::MountOptions;

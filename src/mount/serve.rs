@@ -1,0 +1,162 @@
+//! The life of a mount: mounted, answering, ended by a signal or by somebody's umount, sealed.
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use super::error::MountError;
+use super::mountpoint::{Mounted, Place};
+use super::options::MountOptions;
+use super::revoke::{self, Watcher};
+use super::session::{Connected, Running};
+use super::ticker::Ticker;
+use crate::volume::Volume;
+
+/// How often files that were closed or have gone quiet are sealed.
+const SEALING: Duration = Duration::from_secs(2);
+
+/// All that a mount needs.
+pub struct Job {
+    /// The opened volume.
+    pub fs: Volume,
+    /// Where to mount it.
+    pub place: Place,
+    /// What shows as the mount's source.
+    pub source: OsString,
+    /// How to mount it.
+    pub options: MountOptions,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("place", &self.place)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Mounts, calls `ready` once the mount answers, and serves until it is unmounted by whomever. The volume is sealed and
+/// closed when this returns.
+///
+/// # Errors
+/// Why it cannot be mounted, or what ended it other than an unmount.
+pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result<(), MountError> {
+    let Job {
+        fs,
+        place,
+        source,
+        options,
+    } = job;
+    let fs = Arc::new(fs);
+    // Taken before mounting, so that no signal can kill the process and leave a dead mount.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(MountError::Session)?;
+    let (mounted, device) = Mounted::new(&place, &source, &options)?;
+    let mounted = Arc::new(mounted);
+    let result = Connected::new(Arc::clone(&fs), &mounted, device)
+        .map_err(MountError::Session)
+        .and_then(|connected| run(&fs, &mounted, connected, signals, ready));
+    if result.is_err() {
+        // Nobody answers there any more.
+        if let Err(error) = mounted.unmount(true) {
+            log::error!("{error}");
+        }
+    }
+    let shutdown = fs.shutdown().map_err(MountError::Shutdown);
+    result.and(shutdown)
+}
+
+fn run(
+    fs: &Arc<Volume>,
+    mounted: &Arc<Mounted>,
+    connected: Connected,
+    signals: Signals,
+    ready: impl FnOnce() -> Result<(), MountError>,
+) -> Result<(), MountError> {
+    let mut watcher = Watcher::new(
+        Arc::clone(fs),
+        connected.write_back(),
+        connected.invalidator(),
+        connected.in_flight(),
+    );
+    let running = connected.serve().map_err(MountError::Session)?;
+    let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;
+    let sealed = Arc::clone(fs);
+    let sealer = Ticker::start("cmkfs-seal", SEALING, move || sealed.seal_idle())
+        .map_err(MountError::Session)?;
+    let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step())
+        .map_err(MountError::Session)?;
+    let result = announce(mounted, ready).and_then(|()| wait(running));
+    drop((watcher, sealer));
+    unmounter.stop();
+    result
+}
+
+fn announce(
+    mounted: &Mounted,
+    ready: impl FnOnce() -> Result<(), MountError>,
+) -> Result<(), MountError> {
+    mounted.raise_readahead();
+    mounted.probe().map_err(|source| MountError::Silent {
+        mountpoint: mounted.path().to_owned(),
+        source,
+    })?;
+    ready()?;
+    log::info!("mounted on {}", mounted.path().display());
+    Ok(())
+}
+
+fn wait(running: Running) -> Result<(), MountError> {
+    let result = running.join().map_err(MountError::Session);
+    log::info!("unmounted");
+    result
+}
+
+/// Turns signals into a clean unmount.
+struct Unmounter {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl Unmounter {
+    fn start(mounted: Arc<Mounted>, mut signals: Signals) -> io::Result<Self> {
+        let handle = signals.handle();
+        let thread = std::thread::Builder::new().name("cmkfs-signals".to_owned()).spawn(move || {
+            let mut asked = false;
+            for signal in signals.forever() {
+                if asked {
+                    log::error!("signal {signal} again: ending at once; the next mount recovers what is not sealed");
+                    std::process::exit(1);
+                }
+                asked = true;
+                log::info!("signal {signal}: unmounting");
+                leave(&mounted);
+            }
+        })?;
+        Ok(Self { handle, thread })
+    }
+
+    fn stop(self) {
+        self.handle.close();
+        // A thread that panicked has said so on the log.
+        let _ = self.thread.join();
+    }
+}
+
+fn leave(mounted: &Mounted) {
+    match mounted.unmount(false) {
+        Ok(()) => {}
+        Err(error @ MountError::Busy { .. }) => {
+            log::warn!("{error}: detaching; ending when the last of them does");
+            if let Err(error) = mounted.unmount(true) {
+                log::error!("{error}");
+            }
+        }
+        Err(error) => log::error!("{error}"),
+    }
+}
