@@ -137,7 +137,7 @@ mod tests {
         fn pages_of_blocks_and_metas_never_overlap(a in 0..MAX_SIZE / PAGE, b in 0..MAX_SIZE / PAGE) {
             prop_assume!(a != b);
             prop_assert_ne!(data_offset(a), data_offset(b));
-            prop_assert!(data_offset(a) % PAGE == 0);
+            prop_assert!(data_offset(a).is_multiple_of(PAGE));
             prop_assert_ne!(data_offset(a) / PAGE, meta_offset(group_of(b)) / PAGE);
             prop_assert!(slot_offset(a).abs_diff(slot_offset(b)) >= SLOT_SPAN);
             prop_assert_eq!(slot_offset(a) / 512, (slot_offset(a) + SLOT_SPAN - 1) / 512);

@@ -68,6 +68,8 @@ struct Inner {
     has_header: bool,
     /// Blocks may have to be looked for in their previous entry.
     recovering: bool,
+    /// Holes were found where the stored header does not speak of any: a truncation was interrupted or failed.
+    found_holes: bool,
     /// Slots and pages past the end may not be clear: a write past it was interrupted or failed.
     tail_unknown: bool,
     /// Counts changes, so that a seal can tell whether it speaks of the present content.
@@ -93,6 +95,7 @@ impl OpenFile {
             stored: EMPTY,
             has_header: false,
             recovering: false,
+            found_holes: false,
             tail_unknown: false,
             changes: 0,
         })
@@ -133,6 +136,7 @@ impl OpenFile {
             stored,
             has_header: true,
             recovering,
+            found_holes: false,
             tail_unknown: recovering,
             changes: 0,
         });
@@ -239,6 +243,13 @@ impl Inner {
             dirty: true,
             binding: None,
         }
+    }
+
+    /// After a failed change nobody knows which part of it reached the backing file: from now on blocks are looked for in
+    /// both entries, and what lies past the end is cleared before it is used. The caller forgets the slots in memory.
+    const fn distrust(&mut self) {
+        self.recovering = self.has_header;
+        self.tail_unknown = self.has_header;
     }
 
     /// Whether the stored header already allows a change (with holes, if `sparse`).

@@ -1,5 +1,7 @@
 //! Truncation, allocation, holes, and looking for them.
 
+use std::ops::Range;
+
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -26,12 +28,25 @@ impl OpenFile {
         }
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
-        self.tidy_tail(core, &mut inner)?;
+        let done = self.resize(core, &mut inner, &keys, size);
+        self.distrust_unless_done(&mut inner, done)
+    }
+
+    fn resize(&self, core: &Core, inner: &mut Inner, keys: &ObjectKeys, size: u64) -> FsResult<()> {
+        self.tidy_tail(core, inner)?;
         if size > inner.size {
-            self.extend(core, &mut inner, size)
+            self.extend(core, inner, size)
         } else {
-            self.cut(core, &mut inner, &keys, size)
+            self.cut(core, inner, keys, size)
         }
+    }
+
+    fn distrust_unless_done(&self, inner: &mut Inner, done: FsResult<()>) -> FsResult<()> {
+        if done.is_err() {
+            inner.distrust();
+            self.slots.lock().forget_from(0);
+        }
+        done
     }
 
     fn extend(&self, core: &Core, inner: &mut Inner, size: u64) -> FsResult<()> {
@@ -109,12 +124,7 @@ impl OpenFile {
     }
 
     /// Zeroes the slots of the blocks that lie in the same group as the first of them.
-    fn clear_slots(
-        &self,
-        core: &Core,
-        inner: &Inner,
-        blocks: std::ops::Range<u64>,
-    ) -> FsResult<()> {
+    fn clear_slots(&self, core: &Core, inner: &Inner, blocks: Range<u64>) -> FsResult<()> {
         if blocks.is_empty() {
             return Ok(());
         }
@@ -170,9 +180,21 @@ impl OpenFile {
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
-        self.tidy_tail(core, &mut inner)?;
-        let grows =
-            matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange) && end > inner.size;
+        let done = self.allocate_range(core, &mut inner, &keys, mode, offset..end);
+        self.distrust_unless_done(&mut inner, done)
+    }
+
+    fn allocate_range(
+        &self,
+        core: &Core,
+        inner: &mut Inner,
+        keys: &ObjectKeys,
+        mode: AllocateMode,
+        range: Range<u64>,
+    ) -> FsResult<()> {
+        self.tidy_tail(core, inner)?;
+        let grows = matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange)
+            && range.end > inner.size;
         if !inner.has_header {
             let state = inner.changing(grows);
             inner.store_header(core, state)?;
@@ -184,23 +206,22 @@ impl OpenFile {
             AllocateMode::PunchHole | AllocateMode::ZeroRange | AllocateMode::ZeroRangeKeepSize => {
                 self.zero(
                     core,
-                    &mut inner,
-                    &keys,
-                    offset,
-                    end,
+                    inner,
+                    keys,
+                    range.clone(),
                     mode == AllocateMode::PunchHole,
                 )?;
             }
         }
         if mode != AllocateMode::PunchHole {
             // The backing range that holds the blocks, meta pages included.
-            let from = layout::meta_offset(layout::group_of(offset / PAGE));
-            let to = layout::backing_length(end);
+            let from = layout::meta_offset(layout::group_of(range.start / PAGE));
+            let to = layout::backing_length(range.end);
             core.backing
                 .allocate(&inner.fd, FallocateFlags::KEEP_SIZE, from, to - from)?;
         }
         if grows {
-            self.extend(core, &mut inner, end)?;
+            self.extend(core, inner, range.end)?;
         }
         Ok(())
     }
@@ -211,11 +232,10 @@ impl OpenFile {
         core: &Core,
         inner: &mut Inner,
         keys: &ObjectKeys,
-        offset: u64,
-        end: u64,
+        range: Range<u64>,
         release: bool,
     ) -> FsResult<()> {
-        let end = end.min(inner.size);
+        let (offset, end) = (range.start, range.end.min(inner.size));
         if offset >= end {
             return Ok(());
         }

@@ -63,6 +63,8 @@ impl OpenFile {
                     core.backing
                         .write(&inner.fd, &bytes, layout::slot_offset(block))?;
                 }
+                inner.found_holes |=
+                    usize::from(slot.current.length) < layout::block_length(block, inner.size);
                 Arc::make_mut(&mut slots).set(index, slot);
             }
             self.slots.lock().insert(group, slots);
@@ -85,6 +87,7 @@ impl OpenFile {
             size: inner.size,
             epoch: inner.stored.epoch + 1,
             dirty: false,
+            sparse: inner.stored.sparse || inner.found_holes,
             ..inner.stored.clone()
         };
         inner.store_header(core, state)?;

@@ -193,8 +193,7 @@ impl OpenFile {
             }
         }
         inner.size = old_size;
-        inner.recovering = true;
-        inner.tail_unknown = inner.has_header;
+        inner.distrust();
         self.slots
             .lock()
             .forget_from(layout::group_of(offset / PAGE));

@@ -75,10 +75,10 @@ impl FileSystem {
         if changes.uid.is_some() || changes.gid.is_some() {
             self.on_backing(&inode, |at| backing.set_owner(at, changes.uid, changes.gid))?;
         }
-        if let Some(permissions) = changes.permissions {
-            if inode.kind != FileKind::Symlink {
-                self.on_backing(&inode, |at| backing.set_mode(at, permissions.into()))?;
-            }
+        if let Some(permissions) = changes.permissions
+            && inode.kind != FileKind::Symlink
+        {
+            self.on_backing(&inode, |at| backing.set_mode(at, permissions.into()))?;
         }
         if changes.atime.is_some() || changes.mtime.is_some() {
             let times = Timestamps {

@@ -1,0 +1,287 @@
+//! Every backing call of a scenario fails in turn: the error is clean, what was there before is still there, and the
+//! filesystem goes on working once the trouble is over.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use cmkfs::fs::backing::{Backing, Call, Observer};
+use cmkfs::fs::{Caller, FileSystem, FsResult, NewMode, OpenFlags, ROOT_NODE, SetAttributes};
+use cmkfs::volume::keys::ServicePort;
+use cmkfs::volume::{self, Access, Volume};
+use rustix::io::Errno;
+use support::TestVolume;
+
+const WRITE: OpenFlags = OpenFlags {
+    write: true,
+    truncate: false,
+};
+const MODE: NewMode = NewMode {
+    permissions: 0o644,
+    umask: 0,
+};
+
+fn caller() -> Caller {
+    Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        pid: 0,
+    }
+}
+
+/// Fails the n-th changing call from now, once; counts all of them.
+struct FailOnce(Arc<AtomicI64>, Errno);
+
+impl Observer for FailOnce {
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        let changes = matches!(
+            call,
+            Call::Write | Call::Resize | Call::Make | Call::Rename | Call::Open | Call::Change
+        );
+        if changes && self.0.fetch_sub(1, Ordering::Relaxed) == 0 {
+            Err(self.1)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn open(volume: &TestVolume, countdown: &Arc<AtomicI64>, errno: Errno) -> Volume {
+    let port = Arc::new(ServicePort::new(Arc::clone(&volume.keys)));
+    let backing = Backing::observed(Box::new(FailOnce(Arc::clone(countdown), errno)));
+    volume::open_observed(
+        &volume.cipher(),
+        &volume.keys,
+        port,
+        Access::ReadWrite,
+        backing,
+    )
+    .unwrap()
+}
+
+fn write(fs: &FileSystem, name: &str, offset: u64, data: &[u8]) -> FsResult<()> {
+    let node = fs.lookup(ROOT_NODE, OsStr::new(name))?.node;
+    let handle = fs.open(caller(), node, WRITE)?.handle;
+    let written = fs.write(handle, offset, data);
+    fs.release(handle);
+    written
+}
+
+fn read(fs: &FileSystem, name: &str) -> FsResult<Vec<u8>> {
+    let found = fs.lookup(ROOT_NODE, OsStr::new(name))?;
+    let handle = fs.open(caller(), found.node, OpenFlags::default())?.handle;
+    let mut content = vec![0; found.size as usize];
+    let length = fs.read(handle, 0, &mut content);
+    fs.release(handle);
+    content.truncate(length?);
+    Ok(content)
+}
+
+fn truncate(fs: &FileSystem, name: &str, size: u64) -> FsResult<()> {
+    let node = fs.lookup(ROOT_NODE, OsStr::new(name))?.node;
+    fs.set_attributes(
+        caller(),
+        node,
+        None,
+        &SetAttributes {
+            size: Some(size),
+            ..Default::default()
+        },
+    )
+    .map(drop)
+}
+
+fn bytes(seed: u8, length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|i| (i as u8).wrapping_mul(7).wrapping_add(seed))
+        .collect()
+}
+
+/// Runs `change` on a file of `before` with its n-th backing call failing, for every n, and lets `judge` look at what is
+/// left: the content right after, which must also be the content after a clean end and a new beginning.
+fn fail_every_call(
+    before: &[u8],
+    errno: Errno,
+    change: impl Fn(&FileSystem) -> FsResult<()>,
+    judge: impl Fn(i64, &[u8], bool),
+) {
+    for n in 0.. {
+        let volume = TestVolume::new();
+        let countdown = Arc::new(AtomicI64::new(i64::MAX));
+        let fs = open(&volume, &countdown, errno);
+        let (_, opened) = fs
+            .create(caller(), ROOT_NODE, OsStr::new("f"), MODE, WRITE)
+            .unwrap();
+        fs.release(opened.handle);
+        write(&fs, "f", 0, before).unwrap();
+        countdown.store(n, Ordering::Relaxed);
+        let result = change(&fs);
+        let failed = countdown.swap(i64::MAX, Ordering::Relaxed) < 0;
+        if let Err(error) = &result {
+            assert_eq!(error.errno(), errno, "call {n}");
+        }
+        let left = read(&fs, "f").unwrap_or_else(|error| panic!("call {n}: {error}"));
+        judge(n, &left, result.is_ok());
+        fs.shutdown().unwrap();
+        drop(fs);
+        let fs = volume.open();
+        assert_eq!(
+            read(&fs, "f").unwrap(),
+            left,
+            "call {n}: after a new beginning"
+        );
+        // And it goes on working.
+        write(&fs, "f", 10, b"again").unwrap();
+        assert_eq!(&read(&fs, "f").unwrap()[10..15], b"again");
+        if !failed {
+            assert!(n > 0, "the scenario makes changing calls");
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_overwrite_that_fails_leaves_each_block_old_or_new() {
+    let (old, new) = (bytes(1, 300_000), bytes(9, 250_000));
+    let after = [&old[..5000], &new, &old[255_000..]].concat();
+    fail_every_call(
+        &old,
+        Errno::NOSPC,
+        |fs| write(fs, "f", 5000, &new),
+        |n, left, done| {
+            assert_eq!(left.len(), old.len());
+            if done {
+                assert!(left == after, "call {n}");
+            }
+            for (block, page) in left.chunks(4096).enumerate() {
+                let at = block * 4096;
+                let range = at..at + page.len();
+                assert!(
+                    page == &old[range.clone()] || page == &after[range],
+                    "call {n}: block {block}"
+                );
+            }
+        },
+    );
+}
+
+#[test]
+fn an_append_that_fails_leaves_the_file_as_it_was() {
+    let (old, new) = (bytes(1, 230_000), bytes(9, 300_000));
+    fail_every_call(
+        &old,
+        Errno::NOSPC,
+        |fs| write(fs, "f", old.len() as u64, &new),
+        |n, left, done| {
+            let after = [&old[..], &new].concat();
+            assert!(left == if done { &after } else { &old }, "call {n}");
+        },
+    );
+}
+
+#[test]
+fn a_write_far_past_the_end_that_fails_leaves_the_file_as_it_was() {
+    let old = bytes(1, 10_000);
+    fail_every_call(
+        &old,
+        Errno::IO,
+        |fs| write(fs, "f", 500_000, b"far"),
+        |n, left, done| {
+            let mut after = old.clone();
+            after.resize(500_000, 0);
+            after.extend(b"far");
+            assert!(left == if done { &after } else { &old }, "call {n}");
+        },
+    );
+}
+
+#[test]
+fn a_truncation_that_fails_keeps_what_it_should_not_cut() {
+    let old = bytes(1, 300_000);
+    fail_every_call(
+        &old,
+        Errno::IO,
+        |fs| truncate(fs, "f", 100_000),
+        |n, left, done| {
+            assert_eq!(left.len(), if done { 100_000 } else { 300_000 }, "call {n}");
+            assert!(left[..100_000] == old[..100_000], "call {n}");
+            let tail = left[100_000..].iter().zip(&old[100_000..]);
+            assert!(
+                tail.clone().all(|(left, old)| left == old || *left == 0),
+                "call {n}"
+            );
+        },
+    );
+}
+
+#[test]
+fn what_is_made_with_a_failing_call_is_there_or_not_and_never_half() {
+    let long = "l".repeat(250);
+    type Make<'a> = Box<dyn Fn(&FileSystem) -> FsResult<()> + 'a>;
+    let name = OsStr::new(&long);
+    let makers: [Make; 3] = [
+        Box::new(|fs| fs.make_directory(caller(), ROOT_NODE, name, MODE).map(drop)),
+        Box::new(|fs| {
+            fs.make_symlink(caller(), ROOT_NODE, name, OsStr::new(&"t".repeat(4000)))
+                .map(drop)
+        }),
+        Box::new(|fs| {
+            fs.create(caller(), ROOT_NODE, name, MODE, WRITE)
+                .map(|(_, opened)| fs.release(opened.handle))
+        }),
+    ];
+    for (which, make) in makers.iter().enumerate() {
+        for n in 0.. {
+            let volume = TestVolume::new();
+            let countdown = Arc::new(AtomicI64::new(i64::MAX));
+            let fs = open(&volume, &countdown, Errno::NOSPC);
+            countdown.store(n, Ordering::Relaxed);
+            let made = make(&fs);
+            let failed = countdown.swap(i64::MAX, Ordering::Relaxed) < 0;
+            let found = fs.lookup(ROOT_NODE, name);
+            match made {
+                Ok(()) => assert!(found.is_ok(), "maker {which}, call {n}"),
+                Err(error) => {
+                    assert_eq!(error.errno(), Errno::NOSPC, "maker {which}, call {n}");
+                    // It may have come about before the call that failed.
+                    if found.is_err() {
+                        make(&fs).unwrap();
+                    }
+                }
+            }
+            fs.shutdown().unwrap();
+            drop(fs);
+            let fs = volume.open();
+            let found = fs.lookup(ROOT_NODE, name).unwrap();
+            match which {
+                0 => fs.remove_directory(ROOT_NODE, name).unwrap(),
+                1 => {
+                    assert_eq!(
+                        fs.read_link(found.node).unwrap(),
+                        "t".repeat(4000).into_bytes()
+                    );
+                    fs.remove_file(ROOT_NODE, name).unwrap();
+                }
+                _ => fs.remove_file(ROOT_NODE, name).unwrap(),
+            }
+            let own = |name: &std::ffi::OsStr| {
+                ["cmkfs.dir", "cmkfs.volume", "cmkfs.links"]
+                    .iter()
+                    .any(|own| name == *own)
+            };
+            let left: Vec<_> = std::fs::read_dir(volume.cipher())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            assert!(
+                left.iter().all(|name| own(name)),
+                "maker {which}, call {n}: {left:?}"
+            );
+            if !failed {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Keys change under the core, without FUSE: what is refused, what comes back, and what is never written under a wrong key.
+
+mod support;
+
+use std::ffi::OsStr;
+
+use cmkfs::fs::keys::KeyUnavailable;
+use cmkfs::fs::{
+    Caller, FileSystem, FsError, HandleId, NewMode, NodeId, OpenFlags, ROOT_NODE, XattrMode,
+};
+use cmkfs::ids::KeyId;
+use rustix::io::Errno;
+use support::{DEFAULT_ALIAS, TestVolume};
+
+const WRITE: OpenFlags = OpenFlags {
+    write: true,
+    truncate: false,
+};
+const MODE: NewMode = NewMode {
+    permissions: 0o644,
+    umask: 0,
+};
+
+fn caller() -> Caller {
+    Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        pid: 0,
+    }
+}
+
+fn errno<T>(result: Result<T, FsError>) -> Option<Errno> {
+    result.err().map(|error| error.errno())
+}
+
+fn create(fs: &FileSystem, name: &str) -> (NodeId, HandleId) {
+    let (found, opened) = fs
+        .create(caller(), ROOT_NODE, OsStr::new(name), MODE, WRITE)
+        .unwrap();
+    (found.node, opened.handle)
+}
+
+/// Everything that needs a key, on a file that is open and on one that is not.
+fn attempts(
+    fs: &FileSystem,
+    node: NodeId,
+    handle: HandleId,
+    link: NodeId,
+    listing: HandleId,
+) -> Vec<(&'static str, Option<Errno>)> {
+    let name = OsStr::new("f");
+    vec![
+        ("read", errno(fs.read(handle, 0, &mut [0; 10]))),
+        ("write", errno(fs.write(handle, 0, b"x"))),
+        ("open", errno(fs.open(caller(), node, OpenFlags::default()))),
+        ("lookup", errno(fs.lookup(ROOT_NODE, name))),
+        ("stat", errno(fs.attributes(node, None))),
+        (
+            "create",
+            errno(fs.create(caller(), ROOT_NODE, OsStr::new("new"), MODE, WRITE)),
+        ),
+        (
+            "mkdir",
+            errno(fs.make_directory(caller(), ROOT_NODE, OsStr::new("d"), MODE)),
+        ),
+        (
+            "symlink",
+            errno(fs.make_symlink(caller(), ROOT_NODE, OsStr::new("l"), OsStr::new("t"))),
+        ),
+        ("readlink", errno(fs.read_link(link))),
+        ("unlink", errno(fs.remove_file(ROOT_NODE, name))),
+        ("opendir", errno(fs.open_directory(ROOT_NODE))),
+        (
+            "readdir",
+            errno(fs.read_directory(listing, 0, &mut |_| cmkfs::fs::Fill::Taken)),
+        ),
+        ("getxattr", errno(fs.get_xattr(node, OsStr::new("user.a")))),
+        (
+            "setxattr",
+            errno(fs.set_xattr(caller(), node, OsStr::new("user.a"), b"v", XattrMode::Set)),
+        ),
+        (
+            "rename",
+            errno(fs.rename(
+                ROOT_NODE,
+                name,
+                ROOT_NODE,
+                OsStr::new("g"),
+                cmkfs::fs::RenameMode::Replace,
+            )),
+        ),
+    ]
+}
+
+fn only_key(fs: &FileSystem) -> KeyId {
+    let leases = fs.leases().list();
+    assert_eq!(leases.len(), 1);
+    leases[0].0
+}
+
+#[test]
+fn a_revoked_lease_refuses_everything_and_a_restored_one_gives_everything_back() {
+    let volume = TestVolume::new();
+    let fs = volume.open();
+    let (node, handle) = create(&fs, "f");
+    fs.write(handle, 0, b"content").unwrap();
+    fs.set_xattr(
+        caller(),
+        node,
+        OsStr::new("user.a"),
+        b"value",
+        XattrMode::Set,
+    )
+    .unwrap();
+    let link = fs
+        .make_symlink(
+            caller(),
+            ROOT_NODE,
+            OsStr::new("link"),
+            OsStr::new("target"),
+        )
+        .unwrap()
+        .node;
+    let listing = fs.open_directory(ROOT_NODE).unwrap();
+    let key = only_key(&fs);
+    for (why, expected) in [
+        (KeyUnavailable::Disabled, Errno::KEYREVOKED),
+        (KeyUnavailable::PendingDeletion, Errno::KEYREVOKED),
+        (KeyUnavailable::NoMaterial, Errno::NOKEY),
+        (KeyUnavailable::Expired, Errno::KEYEXPIRED),
+    ] {
+        assert!(
+            fs.leases().revoke(key, why) >= 2,
+            "the file and the directory held keys"
+        );
+        for (operation, refused) in attempts(&fs, node, handle, link, listing) {
+            assert_eq!(refused, Some(expected), "{operation} while {why:?}");
+        }
+        assert!(
+            fs.attributes(ROOT_NODE, None).is_ok(),
+            "the root always answers"
+        );
+        fs.leases().restore(key);
+        let mut buffer = [0; 7];
+        fs.read(handle, 0, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"content");
+        assert_eq!(fs.get_xattr(node, OsStr::new("user.a")).unwrap(), b"value");
+        assert_eq!(fs.read_link(link).unwrap(), b"target");
+    }
+}
+
+#[test]
+fn a_disabled_key_is_refused_where_a_key_is_needed_anew_even_before_its_lease_is_revoked() {
+    let volume = TestVolume::new();
+    let fs = volume.open();
+    let (_, handle) = create(&fs, "empty");
+    volume
+        .keys
+        .disable_key(&DEFAULT_ALIAS.parse().unwrap())
+        .unwrap();
+    assert_eq!(
+        errno(fs.write(handle, 0, b"x")),
+        Some(Errno::KEYREVOKED),
+        "a first write needs a data key"
+    );
+    assert_eq!(
+        errno(fs.make_directory(caller(), ROOT_NODE, OsStr::new("d"), MODE)),
+        Some(Errno::KEYREVOKED)
+    );
+    assert_eq!(
+        fs.attributes(
+            fs.lookup(ROOT_NODE, OsStr::new("empty")).unwrap().node,
+            None
+        )
+        .unwrap()
+        .size,
+        0
+    );
+    volume
+        .keys
+        .enable_key(&DEFAULT_ALIAS.parse().unwrap())
+        .unwrap();
+    fs.write(handle, 0, b"x").unwrap();
+}
+
+#[test]
+fn a_volume_under_a_disabled_key_is_not_opened() {
+    let volume = TestVolume::new();
+    volume
+        .keys
+        .disable_key(&DEFAULT_ALIAS.parse().unwrap())
+        .unwrap();
+    let refused = cmkfs::volume::open(
+        &volume.cipher(),
+        &volume.keys,
+        cmkfs::volume::Access::ReadWrite,
+    );
+    assert!(
+        matches!(refused, Err(cmkfs::volume::VolumeError::Keys(_))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn what_was_being_written_when_the_key_went_is_sealed_after_it_came_back() {
+    let volume = TestVolume::new();
+    {
+        let fs = volume.open();
+        let (_, handle) = create(&fs, "f");
+        fs.write(handle, 0, &[7; 300_000]).unwrap();
+        let key = only_key(&fs);
+        fs.leases().revoke(key, KeyUnavailable::Disabled);
+        fs.release(handle);
+        fs.shutdown().unwrap();
+    }
+    let fs = volume.open();
+    let found = fs.lookup(ROOT_NODE, OsStr::new("f")).unwrap();
+    let handle = fs.open(caller(), found.node, WRITE).unwrap().handle;
+    let mut content = vec![0; 300_000];
+    assert_eq!(fs.read(handle, 0, &mut content).unwrap(), 300_000);
+    assert!(content.iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn revoking_waits_for_no_reader_that_comes_later() {
+    let volume = TestVolume::new();
+    let fs = volume.open();
+    let (_, handle) = create(&fs, "f");
+    fs.write(handle, 0, &[7; 300_000]).unwrap();
+    let key = only_key(&fs);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut buffer = vec![0; 300_000];
+                    // Tight loops that together never leave the lease alone.
+                    loop {
+                        if let Err(error) = fs.read(handle, 0, &mut buffer) {
+                            return error.errno();
+                        }
+                    }
+                })
+            })
+            .collect();
+        fs.leases().revoke(key, KeyUnavailable::Disabled);
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), Errno::KEYREVOKED);
+        }
+    });
+}

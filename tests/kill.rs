@@ -1,0 +1,218 @@
+//! The daemon is killed with SIGKILL in the middle of writes, round after round on the same volume: every byte that was
+//! acknowledged is there, and every block reads as it was before or after the write in flight.
+
+mod common;
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::{Volume, eventually};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+const ROUNDS: u32 = 50;
+const BLOCK: usize = 4096;
+/// Blocks of the file that is overwritten: several groups.
+const BLOCKS: usize = 400;
+const WRITERS: usize = 2;
+
+/// What may be found in a block: the version acknowledged last, or one that was under way when the daemon died.
+#[derive(Clone, Debug, Default)]
+struct Expected {
+    acknowledged: u64,
+    under_way: Option<u64>,
+}
+
+/// A page-aligned block-sized buffer is what O_DIRECT wants; a run of them lies in one allocation.
+struct Pages {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Pages {
+    fn new(blocks: usize) -> Self {
+        let bytes = vec![0_u8; (blocks + 1) * BLOCK];
+        let start = bytes.as_ptr().align_offset(BLOCK);
+        Self { bytes, start }
+    }
+
+    fn get(&mut self, blocks: usize) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + blocks * BLOCK]
+    }
+}
+
+/// The content of a block at a version: every byte follows from both.
+fn fill(block: usize, version: u64, page: &mut [u8]) {
+    let seed = version.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ block as u64;
+    for (i, word) in page.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&seed.wrapping_add(i as u64).to_le_bytes());
+    }
+}
+
+fn holds(block: usize, version: u64, page: &[u8]) -> bool {
+    let mut expected = [0; BLOCK];
+    if version > 0 {
+        fill(block, version, &mut expected);
+    }
+    page == expected
+}
+
+fn open(path: &Path, flags: i32) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(flags)
+        .open(path)
+}
+
+/// Overwrites runs of blocks between `first` and `end` until the daemon is gone. Directly: what write(2) acknowledges has
+/// passed through the daemon.
+fn overwrite(
+    path: &Path,
+    (first, end): (usize, usize),
+    expected: &Mutex<Vec<Expected>>,
+    versions: &AtomicU64,
+    acknowledged: &AtomicU64,
+    mut choose: impl FnMut(usize) -> usize,
+) {
+    // The daemon may be dead before this thread has begun.
+    let Ok(file) = open(path, libc::O_DIRECT) else {
+        return;
+    };
+    let mut pages = Pages::new(end - first);
+    loop {
+        let start = first + choose(end - first);
+        let longest = if choose(4) == 0 { 150 } else { 3 };
+        let count = 1 + choose((end - start).min(longest));
+        let version = versions.fetch_add(1, Ordering::Relaxed);
+        let data = pages.get(count);
+        for (page, block) in data.chunks_exact_mut(BLOCK).zip(start..) {
+            fill(block, version, page);
+            expected.lock().unwrap()[block].under_way = Some(version);
+        }
+        if file.write_all_at(data, (start * BLOCK) as u64).is_err() {
+            return;
+        }
+        for block in &mut expected.lock().unwrap()[start..start + count] {
+            *block = Expected {
+                acknowledged: version,
+                under_way: None,
+            };
+        }
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Appends lines through the page cache and syncs each; the last line number that was synced.
+fn append(path: &Path, mut line: u64, synced: &AtomicU64) {
+    let Ok(file) = open(path, 0) else { return };
+    loop {
+        line += 1;
+        let text = format!("{line:015}\n");
+        let done = file
+            .write_all_at(text.as_bytes(), (line - 1) * 16)
+            .and_then(|()| file.sync_data());
+        if done.is_err() {
+            return;
+        }
+        synced.store(line, Ordering::Relaxed);
+    }
+}
+
+fn check(volume: &Volume, expected: &mut [Expected], synced: u64) {
+    let content = std::fs::read(volume.path("blocks")).unwrap();
+    assert_eq!(content.len(), BLOCKS * BLOCK);
+    for ((block, page), expected) in content.chunks_exact(BLOCK).enumerate().zip(expected) {
+        let candidates = [Some(expected.acknowledged), expected.under_way];
+        let found = candidates
+            .into_iter()
+            .flatten()
+            .find(|version| holds(block, *version, page));
+        let found =
+            found.unwrap_or_else(|| panic!("block {block} is neither old nor new: {expected:?}"));
+        *expected = Expected {
+            acknowledged: found,
+            under_way: None,
+        };
+    }
+    let lines = std::fs::read_to_string(volume.path("lines")).unwrap();
+    let numbers: Vec<u64> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(
+        numbers.len() as u64 >= synced,
+        "{} lines of {synced} that were synced",
+        numbers.len()
+    );
+    assert!(
+        numbers.iter().copied().eq(1..=numbers.len() as u64),
+        "every line whole and in its place"
+    );
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_it_acknowledged() {
+    let volume = Volume::mounted();
+    open(&volume.path("blocks"), 0)
+        .unwrap()
+        .set_len((BLOCKS * BLOCK) as u64)
+        .unwrap();
+    let mut expected = vec![Expected::default(); BLOCKS];
+    let versions = AtomicU64::new(1);
+    let synced = AtomicU64::new(0);
+    File::create(volume.path("lines")).unwrap();
+    let mut random = TestRunner::new_with_rng(
+        Config::default(),
+        TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    );
+    for round in 0..ROUNDS {
+        let kill_after = (1..200_u64).new_tree(&mut random).unwrap().current();
+        let acknowledged = AtomicU64::new(0);
+        let shared = Mutex::new(std::mem::take(&mut expected));
+        let lines = std::fs::metadata(volume.path("lines")).unwrap().len() / 16;
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let part = BLOCKS / WRITERS;
+                let range = (writer * part, (writer + 1) * part);
+                let mut state = u64::from(round) << 8 | writer as u64 | 1;
+                let choose = move |below: usize| {
+                    // xorshift: any spread will do.
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    (state % below as u64) as usize
+                };
+                let (volume, shared, versions, acknowledged) =
+                    (&volume, &shared, &versions, &acknowledged);
+                scope.spawn(move || {
+                    overwrite(
+                        &volume.path("blocks"),
+                        range,
+                        shared,
+                        versions,
+                        acknowledged,
+                        choose,
+                    );
+                });
+            }
+            let (lines_path, synced) = (volume.path("lines"), &synced);
+            scope.spawn(move || append(&lines_path, lines, synced));
+            eventually("enough was written", || {
+                acknowledged.load(Ordering::Relaxed) >= kill_after
+            });
+            volume.kill();
+        });
+        expected = shared.into_inner().unwrap();
+        volume.mount(&[]);
+        check(&volume, &mut expected, synced.load(Ordering::Relaxed));
+        if round % 10 == 9 {
+            // And after a clean end nothing of the recovery is left to see.
+            volume.remount();
+            check(&volume, &mut expected, synced.load(Ordering::Relaxed));
+        }
+    }
+}
