@@ -17,7 +17,8 @@ fn plain_directory() -> (tempfile::TempDir, Posix) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_core_behaves_like_a_plain_directory(history in histories(40)) {

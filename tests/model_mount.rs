@@ -16,7 +16,7 @@ fn a_mount_behaves_like_a_plain_directory() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let volume = Volume::mounted();
     let config = ProptestConfig {
-        cases: 120,
+        failure_persistence: None,
         max_shrink_iters: 500,
         ..ProptestConfig::default()
     };

@@ -18,8 +18,8 @@ use crate::volume::Volume;
 
 /// How often keys are checked.
 pub const INTERVAL: Duration = Duration::from_millis(200);
-/// How long dirty pages may delay a revocation, which is to be done within a second. What is not written by then is refused, and its writer learns of it from
-/// fsync(2) or close(2).
+/// How long dirty pages may delay a revocation, which is to be done within a second. What is not written by then is
+/// refused, and its writer learns of it from fsync(2) or close(2).
 const WRITE_BACK: Duration = Duration::from_millis(600);
 /// How long a key store may be unreadable before that counts as a refusal: a passing lack of descriptors or memory is none.
 const STORE_GRACE: Duration = Duration::from_secs(2);

@@ -16,10 +16,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::Stat;
+use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use self::slots::SlotCache;
+use super::backing::At;
 use super::core::Core;
 use super::error::{Damage, FsResult};
 use super::object::Object;
@@ -104,7 +105,7 @@ impl OpenFile {
     /// Opens a file: reads its header, checks it against the backing file's length. A file that this mount has changed
     /// stays open until it is sealed, so a dirty header found here tells of an unclean stop.
     pub fn open(core: &Core, fd: OwnedFd, writable: bool) -> FsResult<Arc<Self>> {
-        let length = backing_length(&core.backing.stat(super::backing::At::Fd(fd.as_fd()))?);
+        let length = backing_length(&core.backing.stat(At::Fd(fd.as_fd()))?);
         if length == 0 {
             let file = Self::created(fd);
             file.inner.write().writable = writable;
@@ -198,11 +199,13 @@ impl OpenFile {
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         if !inner.has_header {
-            let state = SealedState { epoch: 1, ..EMPTY };
-            inner.store_header(core, state)?;
-            // One meta page: what a file of no bytes with a header is long.
-            core.backing
-                .truncate(&inner.fd, layout::backing_length(0))?;
+            inner.keeping_times(core, |inner| {
+                inner.store_header(core, SealedState { epoch: 1, ..EMPTY })?;
+                // One meta page: what a file of no bytes with a header is long.
+                Ok(core
+                    .backing
+                    .truncate(&inner.fd, layout::backing_length(0))?)
+            })?;
         }
         Ok(object)
     }
@@ -231,6 +234,27 @@ impl Inner {
         self.stored = state;
         self.has_header = true;
         Ok(())
+    }
+
+    /// Runs `work` on the backing file, whose times then are as before: what the user made them.
+    fn keeping_times(
+        &mut self,
+        core: &Core,
+        work: impl FnOnce(&mut Self) -> FsResult<()>,
+    ) -> FsResult<()> {
+        let before = core.backing.stat(At::Fd(self.fd.as_fd()))?;
+        work(self)?;
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: before.st_mtime,
+                tv_nsec: before.st_mtime_nsec as _,
+            },
+        };
+        Ok(core.backing.set_times(At::Fd(self.fd.as_fd()), &times)?)
     }
 
     /// The state of the file while it is being changed; `sparse` where the change may leave holes. The stored size stays

@@ -1,16 +1,12 @@
 //! Sealing: the clean header with the exact size, written when all that it speaks of is on the disk. docs/FORMAT.md,
 //! "Sealing".
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
-
-use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
 use super::OpenFile;
 use crate::format::header::SealedState;
 use crate::format::layout::{self, GROUP_BLOCKS};
 use crate::format::slot::SLOT_LEN;
-use crate::fs::backing::At;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -82,7 +78,6 @@ impl OpenFile {
         {
             return Ok(());
         }
-        let before = core.backing.stat(At::Fd(inner.fd.as_fd()))?;
         let state = SealedState {
             size: inner.size,
             epoch: inner.stored.epoch + 1,
@@ -90,18 +85,7 @@ impl OpenFile {
             sparse: inner.stored.sparse || inner.found_holes,
             ..inner.stored.clone()
         };
-        inner.store_header(core, state)?;
-        // The seal is no change of content: the times stay what the user made them.
-        let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: before.st_mtime,
-                tv_nsec: before.st_mtime_nsec as _,
-            },
-        };
-        Ok(core.backing.set_times(At::Fd(inner.fd.as_fd()), &times)?)
+        // The seal is no change of content.
+        inner.keeping_times(core, |inner| inner.store_header(core, state))
     }
 }
