@@ -427,7 +427,7 @@ fn data_and_holes_are_found_in_a_file_whose_pages_are_dirty() {
         .open(volume.path("sparse"))
         .unwrap();
     let page = [7; 4096];
-    for round in 0..20_u64 {
+    for round in 0..500_u64 {
         let at = (round * 4 + 2) * 4096;
         file.write_all_at(&page, at).unwrap();
         let found = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at - 4096)).unwrap();
