@@ -8,28 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use cmkfs::fs::backing::{Backing, Call, Observer};
-use cmkfs::fs::{Caller, FileSystem, FsResult, NewMode, OpenFlags, ROOT_NODE, SetAttributes};
+use cmkfs::fs::{FileSystem, FsResult, OpenFlags, ROOT_NODE, SetAttributes};
 use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::{self, Access, Volume};
 use rustix::io::Errno;
-use support::TestVolume;
-
-const WRITE: OpenFlags = OpenFlags {
-    write: true,
-    truncate: false,
-};
-const MODE: NewMode = NewMode {
-    permissions: 0o644,
-    umask: 0,
-};
-
-fn caller() -> Caller {
-    Caller {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        pid: 0,
-    }
-}
+use support::{MODE, TestVolume, WRITE, caller};
 
 /// Fails the n-th changing call from now, once; counts all of them.
 struct FailOnce(Arc<AtomicI64>, Errno);

@@ -19,7 +19,7 @@ use crate::crypto::object::ObjectKeys;
 use crate::format::envelope::ObjectKind;
 use crate::format::header::{HEADER_LEN, KeyBinding, SealedState};
 use crate::format::names::{
-    self, BACKING_NAME_MAX, DIRECTORY_FILE, LONG_NAME_SUFFIX, LONG_PREFIX, NAME_MAX,
+    self, BACKING_NAME_MAX, BackingName, DIRECTORY_FILE, LONG_NAME_SUFFIX, LONG_PREFIX, NAME_MAX,
     TEMPORARY_PREFIX,
 };
 use crate::ids::ObjectId;
@@ -199,6 +199,16 @@ impl EntryName {
     }
 }
 
+/// The backing name of the file that keeps a long entry's name; `None` for an entry whose name is not kept so.
+pub fn long_name_file(object: &CStr) -> Option<CString> {
+    if BackingName::classify(object.to_bytes()) != BackingName::Long {
+        return None;
+    }
+    let mut file = object.to_bytes().to_vec();
+    file.extend_from_slice(LONG_NAME_SUFFIX.as_bytes());
+    CString::new(file).ok()
+}
+
 /// Decrypts a long entry's name: `object` is its backing name.
 pub fn read_long(
     core: &Core,
@@ -206,11 +216,10 @@ pub fn read_long(
     keys: &ObjectKeys,
     object: &CStr,
 ) -> FsResult<Vec<u8>> {
-    let mut file_name = object.to_bytes().to_vec();
-    file_name.extend_from_slice(LONG_NAME_SUFFIX.as_bytes());
+    let file_name = long_name_file(object).ok_or(Errno::NOENT)?;
     let file = core
         .backing
-        .open(directory, &c_name(file_name)?, OFlags::RDONLY, 0)?;
+        .open(directory, &file_name, OFlags::RDONLY, 0)?;
     let mut encrypted = vec![0; NAME_MAX + 17];
     let length = core.backing.read(&file, &mut encrypted, 0)?;
     encrypted.truncate(length);

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno;
 
 use self::handles::Handles;
 use self::sealing::Sealer;
 use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
-use super::directory::own_name;
+use super::directory::{long_name_file, own_name};
 use super::error::FsResult;
 use super::file::{OpenFile, backing_length};
 use super::inodes::{Inode, Inodes};
@@ -231,6 +232,25 @@ impl FileSystem {
             next = directory.parent();
         }
         Ok(())
+    }
+
+    /// Makes durable what leads to an inode: the kept name, if its name is long, and the headers of the directories above.
+    fn sync_name(&self, inode: &Inode) -> FsResult<()> {
+        let (parent, name) = {
+            let place = inode.place.read();
+            (place.parent.clone(), place.name.clone())
+        };
+        let Some(parent) = parent else { return Ok(()) };
+        if let Some(name) = long_name_file(&name) {
+            let directory = parent.descriptor(&self.core)?;
+            match self.core.backing.open(&directory, &name, OFlags::RDONLY, 0) {
+                Ok(file) => self.core.backing.sync(&file, false)?,
+                // Removed or renamed meanwhile.
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.sync_ancestors(&parent)
     }
 
     fn open_file(&self, inode: &Inode) -> Option<Arc<OpenFile>> {
