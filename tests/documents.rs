@@ -1,4 +1,5 @@
-//! docs/FORMAT.md and the constants of `format` say the same: every offset constant has its row.
+//! What the documents say is so: docs/FORMAT.md has a row for every offset constant of `format`, and every test that a
+//! document names is there.
 
 use cmkfs::format::{envelope, header, layout, names, slot, symlink, volume, xattr};
 
@@ -120,4 +121,40 @@ fn the_figures_in_the_text_are_those_of_the_code() {
 fn a_wrong_offset_would_be_noticed() {
     assert!(!has_row(DOCUMENT, "header::STATE_AT", 165));
     assert!(!has_row(DOCUMENT, "header::NO_SUCH_AT", 164));
+}
+
+/// Whether a test of this name is in one of these sources.
+fn has_test(sources: &[String], name: &str) -> bool {
+    let definition = format!("fn {name}(");
+    sources.iter().any(|source| source.contains(&definition))
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = vec![std::fs::read_to_string(root.join("src/crypto/name.rs")).unwrap()];
+    for entry in std::fs::read_dir(root.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+    let mut named = 0;
+    for document in ["SEMANTICS.md", "THREAT_MODEL.md"] {
+        let text = std::fs::read_to_string(root.join("docs").join(document)).unwrap();
+        // Code spans: every second part.
+        for span in text.split('`').skip(1).step_by(2) {
+            let name = span.rsplit("::").next().unwrap_or_default();
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if name.matches('_').count() >= 3 && name.chars().all(is_name) {
+                assert!(has_test(&sources, name), "{document} names {name}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "{named} tests are named");
+    assert!(!has_test(
+        &sources,
+        "a_test_that_is_not_there_at_all_really"
+    ));
 }
