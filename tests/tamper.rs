@@ -411,13 +411,15 @@ fn parts_of_another_file_are_an_error() {
     let (whole, other) = (std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
     let slots = HEADER_LEN..PAGE as usize;
     let page = PAGE as usize..2 * PAGE as usize;
+    // Each range, and the one that goes with it.
+    let none = 0..0;
     for ranges in [
-        vec![0..HEADER_LEN],
-        vec![slots.clone()],
-        vec![page.clone()],
-        vec![slots, page],
-        vec![header::OBJECT_ID_AT..header::NONCE_AT],
-        vec![header::NONCE_AT..HEADER_LEN],
+        [0..HEADER_LEN, none.clone()],
+        [slots.clone(), none.clone()],
+        [page.clone(), none.clone()],
+        [slots, page],
+        [header::OBJECT_ID_AT..header::NONCE_AT, none.clone()],
+        [header::NONCE_AT..HEADER_LEN, none],
     ] {
         let mut mixed = whole.clone();
         for range in &ranges {
