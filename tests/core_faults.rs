@@ -49,8 +49,12 @@ impl Observer for FailOnce {
 }
 
 fn open(volume: &TestVolume, countdown: &Arc<AtomicI64>, errno: Errno) -> Volume {
+    let observer = Box::new(FailOnce(Arc::clone(countdown), errno));
+    open_observed(volume, Backing::observed(observer))
+}
+
+fn open_observed(volume: &TestVolume, backing: Backing) -> Volume {
     let port = Arc::new(ServicePort::new(Arc::clone(&volume.keys)));
-    let backing = Backing::observed(Box::new(FailOnce(Arc::clone(countdown), errno)));
     volume::open_observed(
         &volume.cipher(),
         &volume.keys,
@@ -179,6 +183,59 @@ fn an_append_that_fails_leaves_the_file_as_it_was() {
             assert!(left == if done { &after } else { &old }, "call {n}");
         },
     );
+}
+
+/// Lets the n-th write from now take one page, and fails what comes after it, until the countdown is set anew.
+struct FillsUp(Arc<AtomicI64>);
+
+impl Observer for FillsUp {
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        if call == Call::Write && self.0.fetch_sub(1, Ordering::Relaxed) == -1 {
+            return Err(Errno::NOSPC);
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> usize {
+        if self.0.load(Ordering::Relaxed) == -1 {
+            4096
+        } else {
+            usize::MAX
+        }
+    }
+}
+
+#[test]
+fn an_append_of_which_a_part_fits_the_disk_leaves_the_file_as_it_was() {
+    let (old, new) = (bytes(1, 5000), bytes(9, 300_000));
+    for (n, offset) in (0..6).flat_map(|n| [(n, old.len()), (n, 4500), (n, 20_000)]) {
+        let volume = TestVolume::new();
+        let countdown = Arc::new(AtomicI64::new(i64::MAX));
+        let observer = Box::new(FillsUp(Arc::clone(&countdown)));
+        let fs = open_observed(&volume, Backing::observed(observer));
+        let (_, opened) = fs
+            .create(caller(), ROOT_NODE, OsStr::new("f"), MODE, WRITE)
+            .unwrap();
+        fs.write(opened.handle, 0, &old).unwrap();
+        countdown.store(n, Ordering::Relaxed);
+        let written = fs.write(opened.handle, offset as u64, &new);
+        countdown.store(i64::MAX, Ordering::Relaxed);
+        let kept = offset.min(old.len());
+        let check = |fs: &FileSystem| {
+            let left = read(fs, "f").unwrap_or_else(|error| panic!("write {n}: {error}"));
+            if written.is_err() {
+                assert_eq!(left.len(), old.len(), "write {n} at {offset}");
+                assert!(left[..kept] == old[..kept], "write {n} at {offset}");
+                let block = &left[4096..];
+                assert!(block == &old[4096..] || block[kept - 4096..] == new[..old.len() - kept]);
+            }
+        };
+        check(&fs);
+        fs.release(opened.handle);
+        fs.shutdown().unwrap();
+        drop(fs);
+        check(&volume.open());
+    }
 }
 
 #[test]

@@ -53,6 +53,11 @@ pub trait Observer: Send + Sync {
     /// # Errors
     /// The errno with which the call fails instead of being made.
     fn before(&self, call: Call) -> Result<(), Errno>;
+
+    /// How many bytes of a write that is let through are taken, at least one: a disk that fills up takes a part.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Where a backing object is found.
@@ -103,6 +108,12 @@ impl Backing {
         self.0
             .as_ref()
             .map_or(Ok(()), |observer| observer.before(call))
+    }
+
+    fn room(&self) -> usize {
+        self.0
+            .as_ref()
+            .map_or(usize::MAX, |observer| observer.room().max(1))
     }
 
     pub(super) fn open(
@@ -239,7 +250,9 @@ impl Backing {
         let mut done = 0;
         while done < data.len() {
             self.gate(Call::Write)?;
-            match retry_on_intr(|| rustix::io::pwrite(&fd, &data[done..], offset + done as u64))? {
+            let rest = &data[done..];
+            let rest = &rest[..rest.len().min(self.room())];
+            match retry_on_intr(|| rustix::io::pwrite(&fd, rest, offset + done as u64))? {
                 0 => return Err(Errno::IO),
                 written => done += written,
             }
@@ -258,7 +271,15 @@ impl Backing {
         let mut done = 0;
         while !buffers.is_empty() {
             self.gate(Call::Write)?;
-            match retry_on_intr(|| rustix::io::pwritev(&fd, buffers, offset + done as u64))? {
+            let room = self.room();
+            let whole: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+            let written = if room < whole {
+                let first = &buffers[0][..buffers[0].len().min(room)];
+                retry_on_intr(|| rustix::io::pwrite(&fd, first, offset + done as u64))
+            } else {
+                retry_on_intr(|| rustix::io::pwritev(&fd, buffers, offset + done as u64))
+            };
+            match written? {
                 0 => return Err(Errno::IO),
                 written => {
                     done += written;

@@ -39,7 +39,7 @@ impl OpenFile {
                 return Ok(true);
             };
             let keys = object.keys(&core.ring)?;
-            self.tidy_tail(core, &mut inner)?;
+            self.tidy_tail(core, &mut inner, &keys)?;
             if block >= end {
                 inner.recovering = false;
                 return Ok(true);
