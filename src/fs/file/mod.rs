@@ -73,7 +73,7 @@ struct Inner {
     found_holes: bool,
     /// Slots and pages past the end may not be clear: a write past it was interrupted or failed.
     tail_unknown: bool,
-    /// Counts changes, so that a seal can tell whether it speaks of the present content.
+    /// Counts changes, failed ones too, so that a seal can tell whether it speaks of the present content.
     changes: u64,
 }
 
@@ -270,10 +270,12 @@ impl Inner {
     }
 
     /// After a failed change nobody knows which part of it reached the backing file: from now on blocks are looked for in
-    /// both entries, and what lies past the end is cleared before it is used. The caller forgets the slots in memory.
+    /// both entries, and what lies past the end is cleared before it is used. A seal that is under way no longer speaks of
+    /// the present content. The caller forgets the slots in memory.
     const fn distrust(&mut self) {
         self.recovering = self.has_header;
         self.tail_unknown = self.has_header;
+        self.changes += 1;
     }
 
     /// Whether the stored header already allows a change (with holes, if `sparse`).
