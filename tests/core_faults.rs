@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use cmkfs::fs::backing::{Backing, Call, Observer};
-use cmkfs::fs::{Caller, FileSystem, FsResult, NewMode, OpenFlags, ROOT_NODE, SetAttributes};
+use cmkfs::fs::{
+    Caller, FileSystem, FsResult, NewMode, OpenFlags, ROOT_NODE, SetAttributes, XattrMode,
+};
 use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::{self, Access, Volume};
 use rustix::io::Errno;
@@ -251,6 +253,20 @@ fn a_write_far_past_the_end_that_fails_leaves_the_file_as_it_was() {
             after.extend(b"far");
             assert!(left == if done { &after } else { &old }, "call {n}");
         },
+    );
+}
+
+#[test]
+fn an_attribute_that_cannot_be_set_on_an_empty_file_leaves_it_readable() {
+    fail_every_call(
+        &[],
+        Errno::IO,
+        |fs| {
+            let node = fs.lookup(ROOT_NODE, OsStr::new("f"))?.node;
+            let name = OsStr::new("user.a");
+            fs.set_xattr(caller(), node, name, b"value", XattrMode::Set)
+        },
+        |n, left, _| assert!(left.is_empty(), "call {n}"),
     );
 }
 

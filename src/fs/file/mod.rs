@@ -200,11 +200,7 @@ impl OpenFile {
         let object = inner.ensure_object(core, binding)?;
         if !inner.has_header {
             inner.keeping_times(core, |inner| {
-                inner.store_header(core, SealedState { epoch: 1, ..EMPTY })?;
-                // One meta page: what a file of no bytes with a header is long.
-                Ok(core
-                    .backing
-                    .truncate(&inner.fd, layout::backing_length(0))?)
+                inner.store_header(core, SealedState { epoch: 1, ..EMPTY })
             })?;
         }
         Ok(object)
@@ -226,11 +222,18 @@ impl Inner {
         Ok(object)
     }
 
-    /// Writes the header with this state.
+    /// Writes the header with this state. A file's first one comes with its whole meta page, in one write: so the backing
+    /// file is at no moment shorter than one with a header is.
     fn store_header(&mut self, core: &Core, state: SealedState) -> FsResult<()> {
         let object = self.object.as_ref().ok_or(Errno::IO)?;
         let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
-        core.backing.write(&self.fd, &bytes, 0)?;
+        if self.has_header {
+            core.backing.write(&self.fd, &bytes, 0)?;
+        } else {
+            let mut page = [0; layout::BLOCK_LEN];
+            page[..HEADER_LEN].copy_from_slice(&bytes);
+            core.backing.write(&self.fd, &page, 0)?;
+        }
         self.stored = state;
         self.has_header = true;
         Ok(())

@@ -227,8 +227,6 @@ impl OpenFile {
         if !inner.has_header {
             let state = inner.changing(grows);
             inner.store_header(core, state)?;
-            core.backing
-                .truncate(&inner.fd, layout::backing_length(0))?;
         }
         match mode {
             AllocateMode::Allocate | AllocateMode::KeepSize => {}
