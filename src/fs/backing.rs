@@ -336,7 +336,18 @@ impl Backing {
         self.gate(Call::Change)?;
         let mode = Mode::from_raw_mode(mode);
         match at {
-            At::Name(directory, name) => fs::chmodat(directory, name, mode, AtFlags::empty()),
+            At::Name(directory, name) => {
+                // chmod(2) by name follows a symlink, and whoever may write to the backing directory could have put one
+                // there that leads out of it.
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let object = fs::openat(directory, name, flags, Mode::empty())?;
+                fs::chmodat(
+                    fs::CWD,
+                    At::Fd(object.as_fd()).path(),
+                    mode,
+                    AtFlags::empty(),
+                )
+            }
             At::Fd(_) => fs::chmodat(fs::CWD, at.path(), mode, AtFlags::empty()),
         }
     }
@@ -420,5 +431,29 @@ fn grow(mut call: impl FnMut(&mut [u8]) -> Io<usize>) -> Io<Vec<u8>> {
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_mode_is_not_set_through_a_symlink() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        std::fs::write(&outside, "").unwrap();
+        let permissions = || std::fs::metadata(&outside).unwrap().permissions();
+        std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o600)).unwrap();
+        symlink(&outside, dir.path().join("link")).unwrap();
+        let directory = std::fs::File::open(dir.path()).unwrap();
+        let backing = Backing::default();
+        let set = |name| backing.set_mode(At::Name(directory.as_fd(), name), 0o666);
+        assert_eq!(set(c"link"), Err(Errno::OPNOTSUPP));
+        assert_eq!(permissions().mode() & 0o777, 0o600);
+        set(c"outside").unwrap();
+        assert_eq!(permissions().mode() & 0o777, 0o666);
     }
 }
