@@ -4,8 +4,8 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cmkfs::fs::backing::{Backing, Call, Observer};
 use cmkfs::fs::{
@@ -287,6 +287,53 @@ fn a_truncation_that_fails_keeps_what_it_should_not_cut() {
             );
         },
     );
+}
+
+/// Notes down what would be on the disk in another order than it was done: writes, syncs, resizes.
+struct Recorder(Arc<Mutex<Vec<Call>>>);
+
+impl Observer for Recorder {
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        if matches!(call, Call::Write | Call::Sync | Call::Resize) {
+            self.0.lock().unwrap().push(call);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_mark_of_a_change_is_on_the_disk_before_the_change() {
+    type Change = fn(&FileSystem) -> FsResult<()>;
+    let changes: [Change; 3] = [
+        |fs| write(fs, "f", 100, b"over"),
+        |fs| write(fs, "f", 8192, b"after"),
+        |fs| truncate(fs, "f", 5),
+    ];
+    for change in changes {
+        let volume = TestVolume::new();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let reopen = || {
+            let observer = Box::new(Recorder(Arc::clone(&calls)));
+            open_observed(&volume, Backing::observed(observer))
+        };
+        let fs = reopen();
+        let (_, opened) = fs
+            .create(caller(), ROOT_NODE, OsStr::new("f"), MODE, WRITE)
+            .unwrap();
+        fs.write(opened.handle, 0, &bytes(1, 8192)).unwrap();
+        fs.release(opened.handle);
+        // A new file need not wait: nothing on the disk speaks of it.
+        assert!(!calls.lock().unwrap().contains(&Call::Sync));
+        fs.shutdown().unwrap();
+        drop(fs);
+        let fs = reopen();
+        calls.lock().unwrap().clear();
+        change(&fs).unwrap();
+        assert_eq!(calls.lock().unwrap()[..2], [Call::Write, Call::Sync]);
+        calls.lock().unwrap().clear();
+        change(&fs).unwrap();
+        assert!(!calls.lock().unwrap().contains(&Call::Sync));
+    }
 }
 
 #[test]

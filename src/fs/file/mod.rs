@@ -234,6 +234,14 @@ impl Inner {
             page[..HEADER_LEN].copy_from_slice(&bytes);
             core.backing.write(&self.fd, &page, 0)?;
         }
+        // What is on the disk would refuse the change that follows, were that there first after a power cut: the mark has
+        // to be there before. A file that was never sealed has nothing to refuse.
+        let allows_more = !self.stored.dirty
+            || state.size < self.stored.size
+            || (state.sparse && !self.stored.sparse && self.stored.size > 0);
+        if self.has_header && state.dirty && allows_more {
+            core.backing.sync(&self.fd, true)?;
+        }
         self.stored = state;
         self.has_header = true;
         Ok(())
