@@ -4,11 +4,11 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cmkfs::fs::backing::{Backing, Call, Observer};
-use cmkfs::fs::{FileSystem, FsResult, OpenFlags, ROOT_NODE, SetAttributes};
+use cmkfs::fs::{FileSystem, FsResult, OpenFlags, ROOT_NODE, SetAttributes, XattrMode};
 use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::{self, Access, Volume};
 use rustix::io::Errno;
@@ -32,8 +32,12 @@ impl Observer for FailOnce {
 }
 
 fn open(volume: &TestVolume, countdown: &Arc<AtomicI64>, errno: Errno) -> Volume {
+    let observer = Box::new(FailOnce(Arc::clone(countdown), errno));
+    open_observed(volume, Backing::observed(observer))
+}
+
+fn open_observed(volume: &TestVolume, backing: Backing) -> Volume {
     let port = Arc::new(ServicePort::new(Arc::clone(&volume.keys)));
-    let backing = Backing::observed(Box::new(FailOnce(Arc::clone(countdown), errno)));
     volume::open_observed(
         &volume.cipher(),
         &volume.keys,
@@ -164,6 +168,59 @@ fn an_append_that_fails_leaves_the_file_as_it_was() {
     );
 }
 
+/// Lets the n-th write from now take one page, and fails what comes after it, until the countdown is set anew.
+struct FillsUp(Arc<AtomicI64>);
+
+impl Observer for FillsUp {
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        if call == Call::Write && self.0.fetch_sub(1, Ordering::Relaxed) == -1 {
+            return Err(Errno::NOSPC);
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> usize {
+        if self.0.load(Ordering::Relaxed) == -1 {
+            4096
+        } else {
+            usize::MAX
+        }
+    }
+}
+
+#[test]
+fn an_append_of_which_a_part_fits_the_disk_leaves_the_file_as_it_was() {
+    let (old, new) = (bytes(1, 5000), bytes(9, 300_000));
+    for (n, offset) in (0..6).flat_map(|n| [(n, old.len()), (n, 4500), (n, 20_000)]) {
+        let volume = TestVolume::new();
+        let countdown = Arc::new(AtomicI64::new(i64::MAX));
+        let observer = Box::new(FillsUp(Arc::clone(&countdown)));
+        let fs = open_observed(&volume, Backing::observed(observer));
+        let (_, opened) = fs
+            .create(caller(), ROOT_NODE, OsStr::new("f"), MODE, WRITE)
+            .unwrap();
+        fs.write(opened.handle, 0, &old).unwrap();
+        countdown.store(n, Ordering::Relaxed);
+        let written = fs.write(opened.handle, offset as u64, &new);
+        countdown.store(i64::MAX, Ordering::Relaxed);
+        let kept = offset.min(old.len());
+        let check = |fs: &FileSystem| {
+            let left = read(fs, "f").unwrap_or_else(|error| panic!("write {n}: {error}"));
+            if written.is_err() {
+                assert_eq!(left.len(), old.len(), "write {n} at {offset}");
+                assert!(left[..kept] == old[..kept], "write {n} at {offset}");
+                let block = &left[4096..];
+                assert!(block == &old[4096..] || block[kept - 4096..] == new[..old.len() - kept]);
+            }
+        };
+        check(&fs);
+        fs.release(opened.handle);
+        fs.shutdown().unwrap();
+        drop(fs);
+        check(&volume.open());
+    }
+}
+
 #[test]
 fn a_write_far_past_the_end_that_fails_leaves_the_file_as_it_was() {
     let old = bytes(1, 10_000);
@@ -177,6 +234,20 @@ fn a_write_far_past_the_end_that_fails_leaves_the_file_as_it_was() {
             after.extend(b"far");
             assert!(left == if done { &after } else { &old }, "call {n}");
         },
+    );
+}
+
+#[test]
+fn an_attribute_that_cannot_be_set_on_an_empty_file_leaves_it_readable() {
+    fail_every_call(
+        &[],
+        Errno::IO,
+        |fs| {
+            let node = fs.lookup(ROOT_NODE, OsStr::new("f"))?.node;
+            let name = OsStr::new("user.a");
+            fs.set_xattr(caller(), node, name, b"value", XattrMode::Set)
+        },
+        |n, left, _| assert!(left.is_empty(), "call {n}"),
     );
 }
 
@@ -197,6 +268,53 @@ fn a_truncation_that_fails_keeps_what_it_should_not_cut() {
             );
         },
     );
+}
+
+/// Notes down what would be on the disk in another order than it was done: writes, syncs, resizes.
+struct Recorder(Arc<Mutex<Vec<Call>>>);
+
+impl Observer for Recorder {
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        if matches!(call, Call::Write | Call::Sync | Call::Resize) {
+            self.0.lock().unwrap().push(call);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_mark_of_a_change_is_on_the_disk_before_the_change() {
+    type Change = fn(&FileSystem) -> FsResult<()>;
+    let changes: [Change; 3] = [
+        |fs| write(fs, "f", 100, b"over"),
+        |fs| write(fs, "f", 8192, b"after"),
+        |fs| truncate(fs, "f", 5),
+    ];
+    for change in changes {
+        let volume = TestVolume::new();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let reopen = || {
+            let observer = Box::new(Recorder(Arc::clone(&calls)));
+            open_observed(&volume, Backing::observed(observer))
+        };
+        let fs = reopen();
+        let (_, opened) = fs
+            .create(caller(), ROOT_NODE, OsStr::new("f"), MODE, WRITE)
+            .unwrap();
+        fs.write(opened.handle, 0, &bytes(1, 8192)).unwrap();
+        fs.release(opened.handle);
+        // A new file need not wait: nothing on the disk speaks of it.
+        assert!(!calls.lock().unwrap().contains(&Call::Sync));
+        fs.shutdown().unwrap();
+        drop(fs);
+        let fs = reopen();
+        calls.lock().unwrap().clear();
+        change(&fs).unwrap();
+        assert_eq!(calls.lock().unwrap()[..2], [Call::Write, Call::Sync]);
+        calls.lock().unwrap().clear();
+        change(&fs).unwrap();
+        assert!(!calls.lock().unwrap().contains(&Call::Sync));
+    }
 }
 
 #[test]

@@ -53,6 +53,11 @@ pub trait Observer: Send + Sync {
     /// # Errors
     /// The errno with which the call fails instead of being made.
     fn before(&self, call: Call) -> Result<(), Errno>;
+
+    /// How many bytes of a write that is let through are taken, at least one: a disk that fills up takes a part.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Where a backing object is found.
@@ -103,6 +108,12 @@ impl Backing {
         self.0
             .as_ref()
             .map_or(Ok(()), |observer| observer.before(call))
+    }
+
+    fn room(&self) -> usize {
+        self.0
+            .as_ref()
+            .map_or(usize::MAX, |observer| observer.room().max(1))
     }
 
     pub(super) fn open(
@@ -239,7 +250,9 @@ impl Backing {
         let mut done = 0;
         while done < data.len() {
             self.gate(Call::Write)?;
-            match retry_on_intr(|| rustix::io::pwrite(&fd, &data[done..], offset + done as u64))? {
+            let rest = &data[done..];
+            let rest = &rest[..rest.len().min(self.room())];
+            match retry_on_intr(|| rustix::io::pwrite(&fd, rest, offset + done as u64))? {
                 0 => return Err(Errno::IO),
                 written => done += written,
             }
@@ -258,7 +271,15 @@ impl Backing {
         let mut done = 0;
         while !buffers.is_empty() {
             self.gate(Call::Write)?;
-            match retry_on_intr(|| rustix::io::pwritev(&fd, buffers, offset + done as u64))? {
+            let room = self.room();
+            let whole: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+            let written = if room < whole {
+                let first = &buffers[0][..buffers[0].len().min(room)];
+                retry_on_intr(|| rustix::io::pwrite(&fd, first, offset + done as u64))
+            } else {
+                retry_on_intr(|| rustix::io::pwritev(&fd, buffers, offset + done as u64))
+            };
+            match written? {
                 0 => return Err(Errno::IO),
                 written => {
                     done += written;
@@ -315,7 +336,18 @@ impl Backing {
         self.gate(Call::Change)?;
         let mode = Mode::from_raw_mode(mode);
         match at {
-            At::Name(directory, name) => fs::chmodat(directory, name, mode, AtFlags::empty()),
+            At::Name(directory, name) => {
+                // chmod(2) by name follows a symlink, and whoever may write to the backing directory could have put one
+                // there that leads out of it.
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let object = fs::openat(directory, name, flags, Mode::empty())?;
+                fs::chmodat(
+                    fs::CWD,
+                    At::Fd(object.as_fd()).path(),
+                    mode,
+                    AtFlags::empty(),
+                )
+            }
             At::Fd(_) => fs::chmodat(fs::CWD, at.path(), mode, AtFlags::empty()),
         }
     }
@@ -399,5 +431,29 @@ fn grow(mut call: impl FnMut(&mut [u8]) -> Io<usize>) -> Io<Vec<u8>> {
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_mode_is_not_set_through_a_symlink() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        std::fs::write(&outside, "").unwrap();
+        let permissions = || std::fs::metadata(&outside).unwrap().permissions();
+        std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o600)).unwrap();
+        symlink(&outside, dir.path().join("link")).unwrap();
+        let directory = std::fs::File::open(dir.path()).unwrap();
+        let backing = Backing::default();
+        let set = |name| backing.set_mode(At::Name(directory.as_fd(), name), 0o666);
+        assert_eq!(set(c"link"), Err(Errno::OPNOTSUPP));
+        assert_eq!(permissions().mode() & 0o777, 0o600);
+        set(c"outside").unwrap();
+        assert_eq!(permissions().mode() & 0o777, 0o666);
     }
 }

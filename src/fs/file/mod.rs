@@ -73,7 +73,7 @@ struct Inner {
     found_holes: bool,
     /// Slots and pages past the end may not be clear: a write past it was interrupted or failed.
     tail_unknown: bool,
-    /// Counts changes, so that a seal can tell whether it speaks of the present content.
+    /// Counts changes, failed ones too, so that a seal can tell whether it speaks of the present content.
     changes: u64,
 }
 
@@ -200,11 +200,7 @@ impl OpenFile {
         let object = inner.ensure_object(core, binding)?;
         if !inner.has_header {
             inner.keeping_times(core, |inner| {
-                inner.store_header(core, SealedState { epoch: 1, ..EMPTY })?;
-                // One meta page: what a file of no bytes with a header is long.
-                Ok(core
-                    .backing
-                    .truncate(&inner.fd, layout::backing_length(0))?)
+                inner.store_header(core, SealedState { epoch: 1, ..EMPTY })
             })?;
         }
         Ok(object)
@@ -226,11 +222,26 @@ impl Inner {
         Ok(object)
     }
 
-    /// Writes the header with this state.
+    /// Writes the header with this state. A file's first one comes with its whole meta page, in one write: so the backing
+    /// file is at no moment shorter than one with a header is.
     fn store_header(&mut self, core: &Core, state: SealedState) -> FsResult<()> {
         let object = self.object.as_ref().ok_or(Errno::IO)?;
         let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
-        core.backing.write(&self.fd, &bytes, 0)?;
+        if self.has_header {
+            core.backing.write(&self.fd, &bytes, 0)?;
+        } else {
+            let mut page = [0; layout::BLOCK_LEN];
+            page[..HEADER_LEN].copy_from_slice(&bytes);
+            core.backing.write(&self.fd, &page, 0)?;
+        }
+        // What is on the disk would refuse the change that follows, were that there first after a power cut: the mark has
+        // to be there before. A file that was never sealed has nothing to refuse.
+        let allows_more = !self.stored.dirty
+            || state.size < self.stored.size
+            || (state.sparse && !self.stored.sparse && self.stored.size > 0);
+        if self.has_header && state.dirty && allows_more {
+            core.backing.sync(&self.fd, true)?;
+        }
         self.stored = state;
         self.has_header = true;
         Ok(())
@@ -270,10 +281,12 @@ impl Inner {
     }
 
     /// After a failed change nobody knows which part of it reached the backing file: from now on blocks are looked for in
-    /// both entries, and what lies past the end is cleared before it is used. The caller forgets the slots in memory.
+    /// both entries, and what lies past the end is cleared before it is used. A seal that is under way no longer speaks of
+    /// the present content. The caller forgets the slots in memory.
     const fn distrust(&mut self) {
         self.recovering = self.has_header;
         self.tail_unknown = self.has_header;
+        self.changes += 1;
     }
 
     /// Whether the stored header already allows a change (with holes, if `sparse`).

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
-use std::sync::Arc;
 
-use super::{Inner, OpenFile};
+use super::{Inner, OpenFile, backing_length};
 use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
 use crate::format::header::{KeyBinding, SealedState};
@@ -47,7 +47,7 @@ impl OpenFile {
     }
 
     fn resize(&self, core: &Core, inner: &mut Inner, keys: &ObjectKeys, size: u64) -> FsResult<()> {
-        self.tidy_tail(core, inner)?;
+        self.tidy_tail(core, inner, keys)?;
         if size > inner.size {
             self.extend(core, inner, size)
         } else {
@@ -84,14 +84,7 @@ impl OpenFile {
             };
             inner.store_header(core, state)?;
         }
-        let kept = (size % PAGE) as usize;
-        if kept > 0 {
-            let block = size / PAGE;
-            let mut plain = [0; BLOCK_LEN];
-            let length = layout::block_length(block, inner.size);
-            self.read_blocks(core, inner, keys, block, &mut plain[..length])?;
-            self.replace_block(core, inner, keys, block, &plain[..kept])?;
-        }
+        self.shorten_block(core, inner, keys, size)?;
         self.clear_slots(
             core,
             inner,
@@ -105,6 +98,25 @@ impl OpenFile {
             .lock()
             .forget_from(layout::group_of(layout::block_count(size).saturating_sub(1)) + 1);
         Ok(())
+    }
+
+    /// Writes the block in which `size` lies anew, as long as it is in a file of that size.
+    fn shorten_block(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        keys: &ObjectKeys,
+        size: u64,
+    ) -> FsResult<()> {
+        let kept = (size % PAGE) as usize;
+        if kept == 0 {
+            return Ok(());
+        }
+        let block = size / PAGE;
+        let mut plain = [0; BLOCK_LEN];
+        let length = layout::block_length(block, inner.size);
+        self.read_blocks(core, inner, keys, block, &mut plain[..length])?;
+        self.replace_block(core, inner, keys, block, &plain[..kept])
     }
 
     /// Writes one block anew, slot first. A hole stays one where there is nothing but zeros to write.
@@ -159,9 +171,24 @@ impl OpenFile {
     }
 
     /// Clears what an interrupted or failed write left past the end of the file, before anything is put there.
-    pub(super) fn tidy_tail(&self, core: &Core, inner: &mut Inner) -> FsResult<()> {
+    pub(super) fn tidy_tail(
+        &self,
+        core: &Core,
+        inner: &mut Inner,
+        keys: &ObjectKeys,
+    ) -> FsResult<()> {
         if !inner.tail_unknown {
             return Ok(());
+        }
+        let stat = core.backing.stat(At::Fd(inner.fd.as_fd()))?;
+        let (size, actual) = (inner.size, layout::plaintext_size(backing_length(&stat)));
+        if actual > size {
+            // A part of a failed write arrived. The file's last block may have grown in it, and its page holds nothing
+            // else any more: to cut that would destroy it.
+            inner.size = actual;
+            let shortened = self.shorten_block(core, inner, keys, size);
+            inner.size = size;
+            shortened?;
         }
         core.backing
             .truncate(&inner.fd, layout::backing_length(inner.size))?;
@@ -206,14 +233,12 @@ impl OpenFile {
         mode: AllocateMode,
         range: Range<u64>,
     ) -> FsResult<()> {
-        self.tidy_tail(core, inner)?;
+        self.tidy_tail(core, inner, keys)?;
         let grows = matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange)
             && range.end > inner.size;
         if !inner.has_header {
             let state = inner.changing(grows);
             inner.store_header(core, state)?;
-            core.backing
-                .truncate(&inner.fd, layout::backing_length(0))?;
         }
         match mode {
             AllocateMode::Allocate | AllocateMode::KeepSize => {}

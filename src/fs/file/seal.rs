@@ -25,13 +25,17 @@ impl OpenFile {
     }
 
     /// Blocks that an unclean stop left with two entries get their valid one back, so that the file can be sealed.
-    /// Returns whether every block is sound. Stops early when `give_up` says so.
-    pub fn settle(&self, core: &Core, give_up: &dyn Fn() -> bool) -> FsResult<bool> {
+    /// Returns whether every block is sound. Stops early when `give_up` says so, and where the file is no longer at
+    /// `change`: a change that failed meanwhile may have left two entries where this has already been.
+    pub fn settle(&self, core: &Core, change: u64, give_up: &dyn Fn() -> bool) -> FsResult<bool> {
         let mut block = 0;
         loop {
             // One group at a time, so that readers and writers are not kept waiting.
             let mut inner = self.inner.write();
             let end = layout::block_count(inner.size);
+            if inner.changes != change {
+                return Ok(false);
+            }
             if !inner.recovering {
                 return Ok(true);
             }
@@ -39,7 +43,7 @@ impl OpenFile {
                 return Ok(true);
             };
             let keys = object.keys(&core.ring)?;
-            self.tidy_tail(core, &mut inner)?;
+            self.tidy_tail(core, &mut inner, &keys)?;
             if block >= end {
                 inner.recovering = false;
                 return Ok(true);

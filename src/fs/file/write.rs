@@ -6,19 +6,17 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::slots::GroupSlots;
-use super::{Inner, OpenFile, backing_length, scratch};
+use super::{Inner, OpenFile, scratch};
 use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
 use crate::format::header::{HEADER_LEN, KeyBinding};
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
 use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
-use crate::fs::backing::At;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -56,7 +54,7 @@ impl OpenFile {
             let old_size = inner.size;
             let written = self.write_pass(core, &mut inner, &keys, at, part);
             if let Err(error) = written {
-                self.undo_growth(core, &mut inner, at, old_size);
+                self.undo_growth(core, &mut inner, &keys, at, old_size);
                 return Err(error);
             }
             at = pass_end;
@@ -78,7 +76,7 @@ impl OpenFile {
         let blocks = offset / PAGE..layout::block_count(end);
         // A write past the end that does not begin in the block where the file ends (or would go on) leaves a gap.
         let leaves_gap = offset > old_size && offset / PAGE > old_size / PAGE;
-        self.tidy_tail(core, inner)?;
+        self.tidy_tail(core, inner, keys)?;
         let with_header = !inner.has_header && blocks.start == 0;
         if !with_header && !inner.is_changing(leaves_gap) {
             let state = inner.changing(leaves_gap);
@@ -181,22 +179,26 @@ impl OpenFile {
 
     /// After a failed write: cuts off what it added, and from now on looks for blocks in both entries, because nobody
     /// knows which of them reached the backing file.
-    fn undo_growth(&self, core: &Core, inner: &mut Inner, offset: u64, old_size: u64) {
+    fn undo_growth(
+        &self,
+        core: &Core,
+        inner: &mut Inner,
+        keys: &ObjectKeys,
+        offset: u64,
+        old_size: u64,
+    ) {
         if !inner.has_header {
             // Nothing of this file was there before: an empty one is left, as it was.
             inner.object = None;
             let _ = core.backing.truncate(&inner.fd, 0);
-        } else if let Ok(stat) = core.backing.stat(At::Fd(inner.fd.as_fd())) {
-            let old_length = layout::backing_length(old_size);
-            if backing_length(&stat) > old_length {
-                let _ = core.backing.truncate(&inner.fd, old_length);
-            }
         }
         inner.size = old_size;
         inner.distrust();
         self.slots
             .lock()
             .forget_from(layout::group_of(offset / PAGE));
+        // What fails now is done before the next change.
+        let _ = self.tidy_tail(core, inner, keys);
     }
 }
 

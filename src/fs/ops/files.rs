@@ -262,9 +262,7 @@ impl FileSystem {
             None => slot.file = None,
         }
         drop(slot);
-        if self.sealer.is_crowded(self.settings.spare_descriptors / 2) {
-            self.seal_all();
-        }
+        self.seal_if_crowded();
     }
 
     /// Puts a file on the disk: content, attributes, and the names that lead to it as far as they are cmkfs's own.

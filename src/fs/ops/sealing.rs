@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::OFlags;
 
 use super::FileSystem;
@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub struct Sealer {
     waiting: Mutex<Waiting>,
+    /// Held from taking the files that wait to letting go of them: who seals a file is alone with it, so that none is
+    /// let go of, and opened anew, while another is about to write its seal. Before everything else in the lock order.
+    turn: Mutex<()>,
     /// See `FileSystem::lock_long_names`.
     pub long_names: Mutex<()>,
 }
@@ -39,7 +42,7 @@ impl Sealer {
     }
 
     /// More files wait than descriptors should be spent on.
-    pub fn is_crowded(&self, limit: usize) -> bool {
+    fn is_crowded(&self, limit: usize) -> bool {
         self.waiting.lock().inodes.len() > limit
     }
 }
@@ -54,7 +57,19 @@ impl FileSystem {
             .since
             .is_some_and(|since| since.elapsed() >= PATIENCE);
         if due {
-            self.seal_all();
+            self.seal_all(&self.sealer.turn.lock());
+        }
+    }
+
+    /// Seals what waits where that is more than descriptors should be spent on.
+    pub(super) fn seal_if_crowded(&self) {
+        let is_crowded = || self.sealer.is_crowded(self.settings.spare_descriptors / 2);
+        if is_crowded() {
+            let turn = self.sealer.turn.lock();
+            // Unless that is what this has waited for.
+            if is_crowded() {
+                self.seal_all(&turn);
+            }
         }
     }
 
@@ -75,17 +90,17 @@ impl FileSystem {
                 self.sealer.wait(inode);
             }
         }
-        self.seal_waiting(&|| true)
+        self.seal_waiting(&self.sealer.turn.lock(), &|| true)
     }
 
-    pub(super) fn seal_all(&self) {
-        if let Err(error) = self.seal_waiting(&|| false) {
+    fn seal_all(&self, turn: &MutexGuard<'_, ()>) {
+        if let Err(error) = self.seal_waiting(turn, &|| false) {
             log::warn!("closed files could not be sealed yet: {error}");
         }
     }
 
     /// Seals the files that wait. `hurry`: recovering a file after an unclean stop may be left for another time.
-    fn seal_waiting(&self, hurry: &dyn Fn() -> bool) -> FsResult<()> {
+    fn seal_waiting(&self, _turn: &MutexGuard<'_, ()>, hurry: &dyn Fn() -> bool) -> FsResult<()> {
         let inodes = {
             let mut waiting = self.sealer.waiting.lock();
             waiting.since = None;
@@ -103,7 +118,7 @@ impl FileSystem {
                 continue;
             };
             // What is damaged, or under a key that is refused now, stays dirty.
-            if file.settle(&self.core, hurry).unwrap_or(false) {
+            if file.settle(&self.core, change, hurry).unwrap_or(false) {
                 sealable.push((file, change));
             }
         }
