@@ -586,6 +586,44 @@ fn a_directory_without_its_header_can_be_removed_when_it_is_empty() {
 }
 
 #[test]
+fn an_empty_directory_heals_that_lost_its_header_and_one_that_holds_something_does_not() {
+    let (volume, directory) = volume_with_directory();
+    let header = directory.join("cmkfs.dir");
+    let outer = OsStr::new("outer");
+    for lose in [
+        |header: &Path| std::fs::remove_file(header).unwrap(),
+        |header: &Path| {
+            std::fs::write(header, "").unwrap();
+        },
+    ] {
+        lose(&header);
+        let fs = volume.open();
+        let node = fs.lookup(ROOT_NODE, outer).unwrap().node;
+        let listed = fs.open_directory(node).map_err(|error| error.errno());
+        if objects(&directory).is_empty() {
+            fs.release_directory(listed.unwrap());
+            assert_eq!(std::fs::metadata(&header).unwrap().len(), HEADER_LEN as u64);
+        } else {
+            assert_eq!(listed, Err(Errno::BADMSG));
+            std::fs::remove_file(&objects(&directory)[0]).unwrap();
+        }
+        drop(fs);
+    }
+    let fs = volume.open();
+    let node = fs.lookup(ROOT_NODE, outer).unwrap().node;
+    let mode = cmkfs::fs::NewMode {
+        permissions: 0o755,
+        umask: 0,
+    };
+    fs.make_directory(support::caller(), node, OsStr::new("new"), mode)
+        .unwrap();
+    drop(fs);
+    let fs = volume.open();
+    let node = fs.lookup(ROOT_NODE, outer).unwrap().node;
+    fs.lookup(node, OsStr::new("new")).unwrap();
+}
+
+#[test]
 fn the_header_of_another_directory_opens_none_of_the_names() {
     let (volume, directory) = volume_with_directory();
     std::fs::copy(

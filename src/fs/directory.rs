@@ -1,7 +1,7 @@
 //! A directory in use: its descriptor, its header, its keys and key binding, and the backing names of its entries.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -59,15 +59,36 @@ impl DirectoryState {
 impl Inode {
     /// The directory's header, read on first need.
     pub fn header(&self, core: &Core) -> FsResult<Arc<DirectoryHeader>> {
-        if let Some(header) = &*self.directory.header.lock() {
+        // Held meanwhile: a directory that heals must not heal twice, each time with another data key.
+        let mut known = self.directory.header.lock();
+        if let Some(header) = &*known {
             return Ok(Arc::clone(header));
         }
         let directory = self.descriptor(core)?;
-        let header = Arc::new(read_header(core, directory.as_fd())?);
+        let header = match read_header(core, directory.as_fd()) {
+            Err(FsError::Damaged(Damage::HeaderMissing)) if !core.read_only => {
+                self.heal(core, directory.as_fd())?
+            }
+            read => read?,
+        };
+        let header = Arc::new(header);
         *self.key.lock() = Some(header.object.key());
-        Ok(Arc::clone(
-            self.directory.header.lock().get_or_insert(header),
-        ))
+        *known = Some(Arc::clone(&header));
+        Ok(header)
+    }
+
+    /// Gives an empty directory that lost its header a new one, bound as its parent is: nothing in it needs the old one.
+    fn heal(&self, core: &Core, directory: BorrowedFd<'_>) -> FsResult<DirectoryHeader> {
+        let parent = self.parent().ok_or(Damage::HeaderMissing)?;
+        check_empty(core, directory, c".").map_err(|_| Damage::HeaderMissing)?;
+        match core.backing.remove(directory, &own_name(DIRECTORY_FILE)) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let header = write_header(core, directory, &parent.header(core)?.binding)?;
+        self.directory.unsynced.store(true, Ordering::Release);
+        log::warn!("an empty directory had lost its header and got a new one");
+        Ok(header)
     }
 
     /// Fails unless the directory's CMK may be used.
@@ -98,6 +119,10 @@ fn read_header(core: &Core, directory: impl AsFd) -> FsResult<DirectoryHeader> {
     };
     let mut bytes = [0; HEADER_LEN + 1];
     let length = core.backing.read(&file, &mut bytes, 0)?;
+    if length == 0 {
+        // Its bytes never reached the disk.
+        return Err(Damage::HeaderMissing.into());
+    }
     let (object, state) = Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])?;
     let binding = state.binding.ok_or(Damage::Authentication {
         what: "the directory's key binding",
@@ -231,6 +256,20 @@ pub fn read_long(
         return Err(swapped);
     }
     name::open(keys, encrypted).map_err(|_| swapped)
+}
+
+/// Fails with ENOTEMPTY if the directory holds anything but cmkfs's own files.
+pub fn check_empty(core: &Core, directory: BorrowedFd<'_>, name: &CStr) -> FsResult<()> {
+    let listing = core
+        .backing
+        .open(directory, name, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+    for entry in rustix::fs::Dir::new(listing)? {
+        match BackingName::classify(entry?.file_name().to_bytes()) {
+            BackingName::Inline(_) | BackingName::Long => return Err(Errno::NOTEMPTY.into()),
+            BackingName::Foreign | BackingName::Temporary | BackingName::Reserved => {}
+        }
+    }
+    Ok(())
 }
 
 /// A name for something that is being made or removed: no two are alike.

@@ -214,21 +214,26 @@ impl FileSystem {
     /// be read after a power cut.
     fn sync_ancestors(&self, inode: &Arc<Inode>) -> FsResult<()> {
         let mut next = Some(Arc::clone(inode));
+        // A directory that was made needs its entry in the one above on the disk as well.
+        let mut made_below = false;
         while let Some(directory) = next {
-            if directory.directory.unsynced.load(Ordering::Acquire) {
+            let made = directory.directory.unsynced.load(Ordering::Acquire);
+            let backing = &self.core.backing;
+            if made || made_below {
                 let fd = directory.descriptor(&self.core)?;
-                let header =
-                    self.core
-                        .backing
-                        .open(&fd, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?;
-                self.core.backing.sync(&header, false)?;
-                let listing = self
-                    .core
-                    .backing
-                    .reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
-                self.core.backing.sync(&listing, false)?;
+                if made {
+                    backing.sync(
+                        backing.open(&fd, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?,
+                        false,
+                    )?;
+                }
+                backing.sync(
+                    backing.reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?,
+                    false,
+                )?;
                 directory.directory.unsynced.store(false, Ordering::Release);
             }
+            made_below = made;
             next = directory.parent();
         }
         Ok(())
