@@ -209,12 +209,11 @@ impl FileSystem {
         Ok(parent.header(&self.core)?.binding.clone())
     }
 
-    /// Makes durable the headers of all directories above, as far as this mount made them. What is synced below can then
-    /// be read after a power cut.
+    /// Makes durable the headers of all directories above. What is synced below can then be read after a power cut.
     fn sync_ancestors(&self, inode: &Arc<Inode>) -> FsResult<()> {
         let mut next = Some(Arc::clone(inode));
         while let Some(directory) = next {
-            if directory.directory.unsynced.load(Ordering::Acquire) {
+            if !self.core.read_only && !directory.directory.synced.load(Ordering::Acquire) {
                 let fd = directory.descriptor(&self.core)?;
                 let header =
                     self.core
@@ -226,7 +225,7 @@ impl FileSystem {
                     .backing
                     .reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
                 self.core.backing.sync(&listing, false)?;
-                directory.directory.unsynced.store(false, Ordering::Release);
+                directory.directory.synced.store(true, Ordering::Release);
             }
             next = directory.parent();
         }
