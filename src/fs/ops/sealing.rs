@@ -47,8 +47,10 @@ impl Sealer {
 }
 
 impl FileSystem {
-    /// Seals what has waited long enough. Called every few seconds.
+    /// Seals what has waited long enough, and lets go of inodes that were in use when they should have gone. Called every
+    /// few seconds.
     pub fn seal_idle(&self) {
+        self.inodes.let_go_of_lingering();
         let due = self
             .sealer
             .waiting
