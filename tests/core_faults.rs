@@ -318,6 +318,49 @@ fn the_mark_of_a_change_is_on_the_disk_before_the_change() {
 }
 
 #[test]
+fn a_sync_brings_along_what_it_takes_to_read_the_file() {
+    let volume = TestVolume::new();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let observer = Box::new(Recorder(Arc::clone(&calls)));
+    let fs = open_observed(&volume, Backing::observed(observer));
+    let syncs = || {
+        let calls = std::mem::take(&mut *calls.lock().unwrap());
+        calls.iter().filter(|call| **call == Call::Sync).count()
+    };
+    let made = fs
+        .make_directory(caller(), ROOT_NODE, OsStr::new("d"), MODE)
+        .unwrap();
+    // The kernel may forget a directory that nobody uses.
+    fs.forget(made.node, 1);
+    let directory = fs.lookup(ROOT_NODE, OsStr::new("d")).unwrap().node;
+    let create = |name: &str| {
+        let name = OsStr::new(name);
+        fs.create(caller(), directory, name, MODE, WRITE)
+            .unwrap()
+            .1
+            .handle
+    };
+    let short = create("short");
+    assert_eq!(syncs(), 0);
+    fs.sync(short, false).unwrap();
+    // The file, and header and entries of both directories.
+    assert_eq!(syncs(), 5);
+    fs.sync(short, false).unwrap();
+    assert_eq!(syncs(), 1);
+    create(&"l".repeat(200));
+    assert_eq!(syncs(), 1, "the kept name");
+    let inner = fs
+        .make_directory(caller(), directory, OsStr::new("inner"), MODE)
+        .unwrap();
+    let (_, below) = fs
+        .create(caller(), inner.node, OsStr::new("f"), MODE, WRITE)
+        .unwrap();
+    fs.sync(below.handle, false).unwrap();
+    // The file, header and entries of the new directory, and its entry in the one above.
+    assert_eq!(syncs(), 4);
+}
+
+#[test]
 fn what_is_made_with_a_failing_call_is_there_or_not_and_never_half() {
     let long = "l".repeat(250);
     type Make<'a> = Box<dyn Fn(&FileSystem) -> FsResult<()> + 'a>;

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -31,8 +31,9 @@ pub struct DirectoryState {
     header: Mutex<Option<Arc<DirectoryHeader>>>,
     /// Whether new entries inherit an ACL.
     pub default_acl: DefaultAcl,
-    /// Its header was made by this mount and is not known to be on the disk yet.
-    pub unsynced: AtomicBool,
+    /// Its header is known to be on the disk. Not known of a directory that is new in the table: this mount may have
+    /// made it, and the transport forgotten it since.
+    pub synced: AtomicBool,
 }
 
 /// A directory's header, opened.
@@ -86,7 +87,6 @@ impl Inode {
             Err(error) => return Err(error.into()),
         }
         let header = write_header(core, directory, &parent.header(core)?.binding)?;
-        self.directory.unsynced.store(true, Ordering::Release);
         log::warn!("an empty directory had lost its header and got a new one");
         Ok(header)
     }
@@ -160,7 +160,6 @@ impl DirectoryState {
     /// Takes over the header that was just written for a new directory.
     pub fn install_header(&self, header: DirectoryHeader) {
         self.header.lock().get_or_insert_with(|| Arc::new(header));
-        self.unsynced.store(true, Ordering::Release);
     }
 }
 
@@ -200,7 +199,8 @@ impl EntryName {
         })
     }
 
-    /// Keeps the name of a long entry beside it, before the entry itself appears.
+    /// Keeps the name of a long entry beside it, before the entry itself appears, and on the disk before anybody can ask
+    /// for the entry to be there: nothing that is synced later would bring it along.
     pub fn write_long(&self, core: &Core, directory: impl AsFd) -> FsResult<()> {
         let Some(long) = &self.long else {
             return Ok(());
@@ -213,7 +213,8 @@ impl EntryName {
             OFlags::WRONLY | OFlags::CREATE,
             0o600,
         )?;
-        Ok(core.backing.write(&file, &long.encrypted, 0)?)
+        core.backing.write(&file, &long.encrypted, 0)?;
+        Ok(core.backing.sync(&file, true)?)
     }
 
     /// Removes the kept name of a long entry that is gone. What cannot be removed does no harm.

@@ -4,9 +4,9 @@
 //! Its number is the backing object's own where that is possible, so that it is the same after a remount; a backing
 //! object that loses its last name is pinned by a descriptor, so that its number is not given to another meanwhile.
 //!
-//! Lock order: table shard → nothing; `place` (of several inodes: by ascending node) → a parent's `place` → nothing.
+//! Lock order: table shard → an inode's `file`, or `lingering`; `place` (of several inodes: by ascending node) → a parent's `place` → nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -144,6 +144,8 @@ pub struct Inodes {
     /// Objects whose own number cannot be used: they lie on another device, or have the number of the root.
     foreign: Mutex<HashMap<BackingId, NodeId>>,
     next_foreign: AtomicU64,
+    /// Forgotten by the transport while somebody was still at work with them.
+    lingering: Mutex<HashSet<NodeId>>,
 }
 
 impl Inodes {
@@ -172,6 +174,7 @@ impl Inodes {
             shards,
             foreign: Mutex::default(),
             next_foreign: AtomicU64::new(1 << 63),
+            lingering: Mutex::default(),
         }
     }
 
@@ -296,16 +299,15 @@ impl Inodes {
             if inode.node == ROOT_NODE {
                 return;
             }
-            // A new directory stays until its header is on the disk: only its inode knows that it is not. A removed one
-            // (it is pinned) need not.
-            let removed = inode.place.read().pin.is_some();
-            if !removed && inode.directory.unsynced.load(Ordering::Acquire) {
-                return;
-            }
             let parent = {
                 let mut shard = self.shard(inode.node).lock();
                 // Two: the table's and ours. New references come from the table (whose lock is held), or are copies.
-                if inode.lookups.load(Ordering::Relaxed) > 0 || Arc::strong_count(&inode) > 2 {
+                if inode.lookups.load(Ordering::Relaxed) > 0 {
+                    return;
+                }
+                if Arc::strong_count(&inode) > 2 {
+                    // The other may be about to give it up too, having seen us: neither would take it out.
+                    self.lingering.lock().insert(inode.node);
                     return;
                 }
                 if !inode.file.lock().is_empty() {
@@ -326,15 +328,14 @@ impl Inodes {
         }
     }
 
-    /// Directories whose headers are not known to be on the disk.
-    pub fn unsynced(&self) -> Vec<Arc<Inode>> {
-        let mut found = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            let unsynced = |inode: &&Arc<Inode>| inode.directory.unsynced.load(Ordering::Acquire);
-            found.extend(shard.values().filter(unsynced).cloned());
+    /// Lets go of what somebody was at work with when it was last tried. Called every few seconds.
+    pub fn let_go_of_lingering(&self) {
+        let lingering = std::mem::take(&mut *self.lingering.lock());
+        for node in lingering {
+            if let Ok(inode) = self.get(node) {
+                self.let_go(inode);
+            }
         }
-        found
     }
 
     /// Every inode, the root included.
@@ -365,5 +366,31 @@ impl Inodes {
     )]
     fn shard(&self, node: NodeId) -> &Mutex<HashMap<NodeId, Arc<Inode>>> {
         &self.shards[node as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{Mode, fstat, open};
+
+    use super::*;
+
+    #[test]
+    fn an_inode_that_was_in_use_when_it_was_forgotten_leaves_the_table_later() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "").unwrap();
+        let descriptor = |path: &std::path::Path| open(path, OFlags::PATH, Mode::empty()).unwrap();
+        let root = descriptor(dir.path());
+        let root_stat = fstat(&root).unwrap();
+        let inodes = Inodes::new(root, &root_stat);
+        let stat = fstat(descriptor(&dir.path().join("a"))).unwrap();
+        let found = inodes.look_up(&stat, FileKind::File, inodes.root(), c"a".to_owned());
+        inodes.forget(found.node, 1);
+        inodes.let_go_of_lingering();
+        assert!(inodes.find(found.backing).is_some());
+        let backing = found.backing;
+        drop(found);
+        inodes.let_go_of_lingering();
+        assert!(inodes.find(backing).is_none());
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use self::slots::SlotCache;
@@ -245,6 +245,21 @@ impl Inner {
         self.stored = state;
         self.has_header = true;
         Ok(())
+    }
+
+    /// Sets the time of modification to the present, for a change that changes no byte.
+    fn touch(&self, core: &Core) -> FsResult<()> {
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            },
+        };
+        Ok(core.backing.set_times(At::Fd(self.fd.as_fd()), &times)?)
     }
 
     /// Runs `work` on the backing file, whose times then are as before: what the user made them.

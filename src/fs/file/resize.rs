@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::{Inner, OpenFile, backing_length};
@@ -27,18 +27,7 @@ impl OpenFile {
         let mut inner = self.inner.write();
         if size == inner.size {
             // Nothing but the time tells of it.
-            let now = Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_NOW,
-            };
-            let times = Timestamps {
-                last_access: Timespec {
-                    tv_sec: 0,
-                    tv_nsec: UTIME_OMIT,
-                },
-                last_modification: now,
-            };
-            return Ok(core.backing.set_times(At::Fd(inner.fd.as_fd()), &times)?);
+            return inner.touch(core);
         }
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
@@ -276,7 +265,7 @@ impl OpenFile {
     ) -> FsResult<()> {
         let (offset, end) = (range.start, range.end.min(inner.size));
         if offset >= end {
-            return Ok(());
+            return inner.touch(core);
         }
         if !inner.is_changing(true) {
             let state = inner.changing(true);

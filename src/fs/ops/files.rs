@@ -23,6 +23,8 @@ pub struct FileHandle {
     inode: Arc<Inode>,
     file: Arc<OpenFile>,
     writes: bool,
+    /// Counted among the inode's writers: also one that only cuts the file as it is opened.
+    counts_as_writer: bool,
 }
 
 impl FileSystem {
@@ -40,6 +42,7 @@ impl FileSystem {
             inode,
             file,
             writes: flags.write,
+            counts_as_writer: flags.write || flags.truncate,
         };
         let handle = self.admit(handle, caller, flags)?;
         // The kernel is the only one who changes what it has cached, so that is always true. What a revoked key takes
@@ -189,6 +192,7 @@ impl FileSystem {
             inode,
             file,
             writes: flags.write,
+            counts_as_writer: flags.write,
         });
         Ok((
             attributes,
@@ -252,7 +256,7 @@ impl FileSystem {
     fn release_file(&self, handle: &FileHandle) {
         let mut slot = handle.inode.file.lock();
         slot.handles = slot.handles.saturating_sub(1);
-        slot.writers = slot.writers.saturating_sub(handle.writes.into());
+        slot.writers = slot.writers.saturating_sub(handle.counts_as_writer.into());
         if slot.handles > 0 {
             return;
         }
@@ -272,7 +276,10 @@ impl FileSystem {
     pub fn sync(&self, handle: HandleId, data_only: bool) -> FsResult<()> {
         let handle = self.files.get(handle)?;
         handle.file.sync(&self.core, data_only)?;
-        self.sync_name(&handle.inode)
+        match handle.inode.parent() {
+            Some(parent) => self.sync_ancestors(&parent),
+            None => Ok(()),
+        }
     }
 
     /// fallocate(2).
@@ -368,6 +375,7 @@ impl FileSystem {
                 inode: Arc::clone(inode),
                 file,
                 writes: write,
+                counts_as_writer: write,
             },
         })
     }

@@ -145,7 +145,8 @@ impl FileSystem {
                 match self.core.backing.make_directory(
                     root.as_fd(),
                     &own_name(LINKS_DIRECTORY),
-                    0o777,
+                    // Everybody's, and what is in it each maker's own.
+                    0o1777,
                 ) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(error.into()),
@@ -160,9 +161,12 @@ impl FileSystem {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
             0o600,
         )?;
-        self.core
-            .backing
+        let backing = &self.core.backing;
+        // A sync of the symlink's directory would not bring the side file along.
+        backing
             .write(&file, &record.encode(), 0)
+            .and_then(|()| backing.sync(&file, true))
+            .and_then(|()| backing.sync(backing.reopen(links.as_fd(), OFlags::RDONLY)?, false))
             .map_err(|error| {
                 let _ = self.core.backing.remove(&links, side);
                 error.into()

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -48,8 +47,10 @@ impl Sealer {
 }
 
 impl FileSystem {
-    /// Seals what has waited long enough. Called every few seconds.
+    /// Seals what has waited long enough, and lets go of inodes that were in use when they should have gone. Called every
+    /// few seconds.
     pub fn seal_idle(&self) {
+        self.inodes.let_go_of_lingering();
         let due = self
             .sealer
             .waiting
@@ -140,21 +141,8 @@ impl FileSystem {
         synced
     }
 
-    /// Puts everything of the backing filesystem on the disk, new directories with it.
+    /// Puts everything of the backing filesystem on the disk.
     fn sync_backing(&self) -> FsResult<()> {
-        // Those that come later are not spoken of.
-        let directories = self.inodes.unsynced();
-        let synced = self.sync_backing_filesystem();
-        for inode in directories {
-            if synced.is_ok() {
-                inode.directory.unsynced.store(false, Ordering::Release);
-            }
-            self.inodes.let_go(inode);
-        }
-        synced
-    }
-
-    fn sync_backing_filesystem(&self) -> FsResult<()> {
         let root = self.inodes.root().descriptor(&self.core)?;
         let listing = self
             .core

@@ -111,8 +111,15 @@ impl FileSystem {
             .filter(|name| !name.is_empty())
         {
             if is_stored_name(name) {
-                names.extend(self.plain_xattr_name(&inode, name)?);
-                names.push(0);
+                match self.plain_xattr_name(&inode, name) {
+                    Ok(plain) => {
+                        names.extend(plain);
+                        names.push(0);
+                    }
+                    // Removed since it was listed.
+                    Err(FsError::Os(Errno::NODATA)) => {}
+                    Err(error) => return Err(error),
+                }
             } else if Storage::of(name) == Storage::Clear {
                 names.extend_from_slice(name);
                 names.push(0);
