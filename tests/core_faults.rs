@@ -8,30 +8,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cmkfs::fs::backing::{Backing, Call, Observer};
-use cmkfs::fs::{
-    Caller, FileSystem, FsResult, NewMode, OpenFlags, ROOT_NODE, SetAttributes, XattrMode,
-};
+use cmkfs::fs::{FileSystem, FsResult, OpenFlags, ROOT_NODE, SetAttributes, XattrMode};
 use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::{self, Access, Volume};
 use rustix::io::Errno;
-use support::TestVolume;
-
-const WRITE: OpenFlags = OpenFlags {
-    write: true,
-    truncate: false,
-};
-const MODE: NewMode = NewMode {
-    permissions: 0o644,
-    umask: 0,
-};
-
-fn caller() -> Caller {
-    Caller {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        pid: 0,
-    }
-}
+use support::{MODE, TestVolume, WRITE, caller};
 
 /// Fails the n-th changing call from now, once; counts all of them.
 struct FailOnce(Arc<AtomicI64>, Errno);
@@ -337,7 +318,7 @@ fn the_mark_of_a_change_is_on_the_disk_before_the_change() {
 }
 
 #[test]
-fn a_sync_brings_along_what_it_takes_to_read_the_file() {
+fn what_is_kept_beside_an_entry_is_on_the_disk_before_the_entry() {
     let volume = TestVolume::new();
     let calls = Arc::new(Mutex::new(Vec::new()));
     let observer = Box::new(Recorder(Arc::clone(&calls)));
@@ -346,27 +327,16 @@ fn a_sync_brings_along_what_it_takes_to_read_the_file() {
         let calls = std::mem::take(&mut *calls.lock().unwrap());
         calls.iter().filter(|call| **call == Call::Sync).count()
     };
-    let made = fs
-        .make_directory(caller(), ROOT_NODE, OsStr::new("d"), MODE)
-        .unwrap();
-    // The kernel may forget a directory that nobody uses.
-    fs.forget(made.node, 1);
-    let directory = fs.lookup(ROOT_NODE, OsStr::new("d")).unwrap().node;
-    let create = |name: &str| {
-        let name = OsStr::new(name);
-        fs.create(caller(), directory, name, MODE, WRITE)
-            .unwrap()
-            .1
-            .handle
+    let target = "t".repeat(4000);
+    let link = |name: &str, target: &str| {
+        fs.make_symlink(caller(), ROOT_NODE, OsStr::new(name), OsStr::new(target))
+            .unwrap();
     };
-    let short = create("short");
+    link("short", "target");
     assert_eq!(syncs(), 0);
-    fs.sync(short, false).unwrap();
-    // The file, and header and entries of both directories.
-    assert_eq!(syncs(), 5);
-    fs.sync(short, false).unwrap();
-    assert_eq!(syncs(), 1);
-    create(&"l".repeat(200));
+    link("side file", &target);
+    assert_eq!(syncs(), 2, "it, and that it is there");
+    link(&"l".repeat(200), "target");
     assert_eq!(syncs(), 1, "the kept name");
 }
 

@@ -5,29 +5,10 @@ mod support;
 use std::ffi::OsStr;
 
 use cmkfs::fs::keys::KeyUnavailable;
-use cmkfs::fs::{
-    Caller, FileSystem, FsError, HandleId, NewMode, NodeId, OpenFlags, ROOT_NODE, XattrMode,
-};
+use cmkfs::fs::{FileSystem, FsError, HandleId, NodeId, OpenFlags, ROOT_NODE, XattrMode};
 use cmkfs::ids::KeyId;
 use rustix::io::Errno;
-use support::{DEFAULT_ALIAS, TestVolume};
-
-const WRITE: OpenFlags = OpenFlags {
-    write: true,
-    truncate: false,
-};
-const MODE: NewMode = NewMode {
-    permissions: 0o644,
-    umask: 0,
-};
-
-fn caller() -> Caller {
-    Caller {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        pid: 0,
-    }
-}
+use support::{DEFAULT_ALIAS, MODE, TestVolume, WRITE, caller};
 
 fn errno<T>(result: Result<T, FsError>) -> Option<Errno> {
     result.err().map(|error| error.errno())

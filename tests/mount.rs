@@ -357,7 +357,7 @@ fn a_missing_helper_is_named_with_its_package() {
 fn the_helper_of_mount_mounts_from_fstab_style_arguments() {
     let volume = Volume::new();
     let helper = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/mount.fuse.cmkfs");
-    let mut command = volume.program(helper);
+    let mut command = volume.program(&helper);
     command
         .env("CMKFS", env!("CARGO_BIN_EXE_cmkfs"))
         .arg(volume.ciphertext())
@@ -365,6 +365,12 @@ fn the_helper_of_mount_mounts_from_fstab_style_arguments() {
     succeed(command.args(["-n", "-o", "rw,noexec,_netdev,x-systemd.automount"]));
     let mount = mountinfo::at(&volume.mountpoint()).unwrap().unwrap();
     assert_eq!(mount.options, "rw,noexec,relatime");
+    let mut command = volume.program(helper);
+    command.args(["none".as_ref(), volume.mountpoint().as_os_str()]);
+    succeed(command.args(["-o", "remount,ro,noexec,user_id=0"]));
+    let mount = mountinfo::at(&volume.mountpoint()).unwrap().unwrap();
+    assert_eq!(mount.options, "ro,noexec,relatime");
+    assert!(fs::write(volume.path("file"), "").is_err());
     volume.unmount();
 }
 
@@ -421,7 +427,7 @@ fn data_and_holes_are_found_in_a_file_whose_pages_are_dirty() {
         .open(volume.path("sparse"))
         .unwrap();
     let page = [7; 4096];
-    for round in 0..20_u64 {
+    for round in 0..500_u64 {
         let at = (round * 4 + 2) * 4096;
         file.write_all_at(&page, at).unwrap();
         let found = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at - 4096)).unwrap();

@@ -14,7 +14,7 @@ pub fn digest(keys: &ObjectKeys, name: &[u8]) -> [u8; 16] {
         .seal(&[0; NONCE_LEN], &[], &mut name.to_vec())
 }
 
-/// Seals an attribute; its name (without namespace) has 1–255 bytes.
+/// Seals an attribute; its name, namespace included, has 1–255 bytes.
 #[must_use]
 pub fn seal(keys: &ObjectKeys, name: &[u8], value: &[u8]) -> Vec<u8> {
     let nonce = random::nonce();
@@ -30,7 +30,7 @@ pub fn seal(keys: &ObjectKeys, name: &[u8], value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Opens an attribute: its name (without namespace) and its value.
+/// Opens an attribute: its name, namespace included, and its value.
 ///
 /// # Errors
 /// [`AuthenticationError`] where the bytes are not what was sealed under these keys.

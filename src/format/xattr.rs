@@ -10,27 +10,29 @@ pub const XATTR_NAME_MAX: usize = 255;
 /// Bytes a sealed value needs besides name and value: nonce 12, name length 1, tag 16.
 pub const OVERHEAD: usize = 29;
 
+const NAMESPACES: [&str; 2] = ["user.", "trusted."];
+
 /// How an attribute is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage<'a> {
-    /// Encrypted, name and value; the namespace (with its dot) and the name inside it.
-    Encrypted(&'static str, &'a [u8]),
+pub enum Storage {
+    /// Encrypted, name and value; only the namespace (with its dot) stays visible.
+    Encrypted(&'static str),
     /// As it is: the kernel itself reads it.
     Clear,
     /// Not offered.
     Unsupported,
 }
 
-impl<'a> Storage<'a> {
+impl Storage {
     /// How the attribute of this name is stored.
     #[must_use]
-    pub fn of(name: &'a [u8]) -> Self {
-        for namespace in ["user.", "trusted."] {
+    pub fn of(name: &[u8]) -> Self {
+        for namespace in NAMESPACES {
             if let Some(rest) = name.strip_prefix(namespace.as_bytes()) {
                 return if rest.is_empty() {
                     Self::Unsupported
                 } else {
-                    Self::Encrypted(namespace, rest)
+                    Self::Encrypted(namespace)
                 };
             }
         }
@@ -47,11 +49,11 @@ pub fn stored_name(namespace: &str, digest: &[u8; 16]) -> String {
     format!("{namespace}{INFIX}{}", names::to_text(digest))
 }
 
-/// The namespace of a stored name of an encrypted attribute; `None` for any other.
+/// Whether this is the stored name of an encrypted attribute.
 #[must_use]
-pub fn stored_namespace(name: &[u8]) -> Option<&'static str> {
-    ["user.", "trusted."].into_iter().find(|namespace| {
-        name.strip_prefix(namespace.as_bytes())
-            .is_some_and(|rest| rest.starts_with(INFIX.as_bytes()))
-    })
+pub fn is_stored_name(name: &[u8]) -> bool {
+    let rest = NAMESPACES
+        .iter()
+        .find_map(|namespace| name.strip_prefix(namespace.as_bytes()));
+    rest.is_some_and(|rest| rest.starts_with(INFIX.as_bytes()))
 }

@@ -1,9 +1,9 @@
 //! A directory in use: its descriptor, its header, its keys and key binding, and the backing names of its entries.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use crate::crypto::object::ObjectKeys;
 use crate::format::envelope::ObjectKind;
 use crate::format::header::{HEADER_LEN, KeyBinding, SealedState};
 use crate::format::names::{
-    self, BACKING_NAME_MAX, DIRECTORY_FILE, LONG_NAME_SUFFIX, LONG_PREFIX, NAME_MAX,
+    self, BACKING_NAME_MAX, BackingName, DIRECTORY_FILE, LONG_NAME_SUFFIX, LONG_PREFIX, NAME_MAX,
     TEMPORARY_PREFIX,
 };
 use crate::ids::ObjectId;
@@ -31,9 +31,8 @@ pub struct DirectoryState {
     header: Mutex<Option<Arc<DirectoryHeader>>>,
     /// Whether new entries inherit an ACL.
     pub default_acl: DefaultAcl,
-    /// Its header is known to be on the disk. Not known of a directory that is new in the table: this mount may have
-    /// made it, and the transport forgotten it since.
-    pub synced: AtomicBool,
+    /// Its header was made by this mount and is not known to be on the disk yet.
+    pub unsynced: AtomicBool,
 }
 
 /// A directory's header, opened.
@@ -60,15 +59,36 @@ impl DirectoryState {
 impl Inode {
     /// The directory's header, read on first need.
     pub fn header(&self, core: &Core) -> FsResult<Arc<DirectoryHeader>> {
-        if let Some(header) = &*self.directory.header.lock() {
+        // Held meanwhile: a directory that heals must not heal twice, each time with another data key.
+        let mut known = self.directory.header.lock();
+        if let Some(header) = &*known {
             return Ok(Arc::clone(header));
         }
         let directory = self.descriptor(core)?;
-        let header = Arc::new(read_header(core, directory.as_fd())?);
+        let header = match read_header(core, directory.as_fd()) {
+            Err(FsError::Damaged(Damage::HeaderMissing)) if !core.read_only => {
+                self.heal(core, directory.as_fd())?
+            }
+            read => read?,
+        };
+        let header = Arc::new(header);
         *self.key.lock() = Some(header.object.key());
-        Ok(Arc::clone(
-            self.directory.header.lock().get_or_insert(header),
-        ))
+        *known = Some(Arc::clone(&header));
+        Ok(header)
+    }
+
+    /// Gives an empty directory that lost its header a new one, bound as its parent is: nothing in it needs the old one.
+    fn heal(&self, core: &Core, directory: BorrowedFd<'_>) -> FsResult<DirectoryHeader> {
+        let parent = self.parent().ok_or(Damage::HeaderMissing)?;
+        check_empty(core, directory, c".").map_err(|_| Damage::HeaderMissing)?;
+        match core.backing.remove(directory, &own_name(DIRECTORY_FILE)) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let header = write_header(core, directory, &parent.header(core)?.binding)?;
+        self.directory.unsynced.store(true, Ordering::Release);
+        log::warn!("an empty directory had lost its header and got a new one");
+        Ok(header)
     }
 
     /// Fails unless the directory's CMK may be used.
@@ -99,6 +119,10 @@ fn read_header(core: &Core, directory: impl AsFd) -> FsResult<DirectoryHeader> {
     };
     let mut bytes = [0; HEADER_LEN + 1];
     let length = core.backing.read(&file, &mut bytes, 0)?;
+    if length == 0 {
+        // Its bytes never reached the disk.
+        return Err(Damage::HeaderMissing.into());
+    }
     let (object, state) = Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])?;
     let binding = state.binding.ok_or(Damage::Authentication {
         what: "the directory's key binding",
@@ -136,6 +160,7 @@ impl DirectoryState {
     /// Takes over the header that was just written for a new directory.
     pub fn install_header(&self, header: DirectoryHeader) {
         self.header.lock().get_or_insert_with(|| Arc::new(header));
+        self.unsynced.store(true, Ordering::Release);
     }
 }
 
@@ -201,6 +226,16 @@ impl EntryName {
     }
 }
 
+/// The backing name of the file that keeps a long entry's name; `None` for an entry whose name is not kept so.
+pub fn long_name_file(object: &CStr) -> Option<CString> {
+    if BackingName::classify(object.to_bytes()) != BackingName::Long {
+        return None;
+    }
+    let mut file = object.to_bytes().to_vec();
+    file.extend_from_slice(LONG_NAME_SUFFIX.as_bytes());
+    CString::new(file).ok()
+}
+
 /// Decrypts a long entry's name: `object` is its backing name.
 pub fn read_long(
     core: &Core,
@@ -208,11 +243,10 @@ pub fn read_long(
     keys: &ObjectKeys,
     object: &CStr,
 ) -> FsResult<Vec<u8>> {
-    let mut file_name = object.to_bytes().to_vec();
-    file_name.extend_from_slice(LONG_NAME_SUFFIX.as_bytes());
+    let file_name = long_name_file(object).ok_or(Errno::NOENT)?;
     let file = core
         .backing
-        .open(directory, &c_name(file_name)?, OFlags::RDONLY, 0)?;
+        .open(directory, &file_name, OFlags::RDONLY, 0)?;
     let mut encrypted = vec![0; NAME_MAX + 17];
     let length = core.backing.read(&file, &mut encrypted, 0)?;
     encrypted.truncate(length);
@@ -224,6 +258,20 @@ pub fn read_long(
         return Err(swapped);
     }
     name::open(keys, encrypted).map_err(|_| swapped)
+}
+
+/// Fails with ENOTEMPTY if the directory holds anything but cmkfs's own files.
+pub fn check_empty(core: &Core, directory: BorrowedFd<'_>, name: &CStr) -> FsResult<()> {
+    let listing = core
+        .backing
+        .open(directory, name, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+    for entry in rustix::fs::Dir::new(listing)? {
+        match BackingName::classify(entry?.file_name().to_bytes()) {
+            BackingName::Inline(_) | BackingName::Long => return Err(Errno::NOTEMPTY.into()),
+            BackingName::Foreign | BackingName::Temporary | BackingName::Reserved => {}
+        }
+    }
+    Ok(())
 }
 
 /// A name for something that is being made or removed: no two are alike.

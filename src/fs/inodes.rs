@@ -299,6 +299,12 @@ impl Inodes {
             if inode.node == ROOT_NODE {
                 return;
             }
+            // A new directory stays until its header is on the disk: only its inode knows that it is not. A removed one
+            // (it is pinned) need not.
+            let removed = inode.place.read().pin.is_some();
+            if !removed && inode.directory.unsynced.load(Ordering::Acquire) {
+                return;
+            }
             let parent = {
                 let mut shard = self.shard(inode.node).lock();
                 // Two: the table's and ours. New references come from the table (whose lock is held), or are copies.
@@ -336,6 +342,17 @@ impl Inodes {
                 self.let_go(inode);
             }
         }
+    }
+
+    /// Directories whose headers are not known to be on the disk.
+    pub fn unsynced(&self) -> Vec<Arc<Inode>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let unsynced = |inode: &&Arc<Inode>| inode.directory.unsynced.load(Ordering::Acquire);
+            found.extend(shard.values().filter(unsynced).cloned());
+        }
+        found
     }
 
     /// Every inode, the root included.

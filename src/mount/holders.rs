@@ -75,25 +75,31 @@ fn maps(process: &Path, device: u64) -> bool {
         .any(|line| line.split_ascii_whitespace().nth(3) == Some(&wanted))
 }
 
-/// The process that serves the FUSE connection of this device's minor number (Linux 5.19 or newer; a process of another
-/// user is seen only by root).
+/// The name of the thread that stands for a mount: so everybody can tell which process serves it, where only root may look
+/// at the process's descriptors. At most fifteen bytes long, as the kernel keeps it.
 #[must_use]
-pub fn of_connection(minor: u32) -> Option<u32> {
-    let serves = |pid: &u32| {
-        let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        entries
-            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-            .any(|info| {
-                let connection = info
-                    .lines()
-                    .find_map(|line| line.strip_prefix("fuse_connection:"));
-                connection.and_then(|number| number.trim().parse().ok()) == Some(minor)
-            })
+pub fn thread_name(device_minor: u32) -> String {
+    format!("cmkfs-fs{device_minor}")
+}
+
+/// The process of this user that serves the mount with this device's minor number.
+#[must_use]
+pub fn of_mount(device_minor: u32, user: u32) -> Option<u32> {
+    let name = thread_name(device_minor) + "\n";
+    let is_users = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        // Real, effective, saved, filesystem. The first is whom fusermount3 mounts for.
+        let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        uids.and_then(|uids| uids.split_ascii_whitespace().next()?.parse().ok()) == Some(user)
     };
-    processes().find(serves)
+    let serves = |pid: &u32| {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        let mut threads = threads.into_iter().flatten().flatten();
+        threads.any(|thread| {
+            fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm == name)
+        })
+    };
+    processes().find(|pid| serves(pid) && is_users(pid))
 }
 
 #[cfg(test)]
@@ -108,5 +114,24 @@ mod tests {
                 .iter()
                 .any(|process| process.pid == std::process::id())
         );
+    }
+
+    #[test]
+    fn the_process_of_a_mount_is_found_by_its_thread_and_user() {
+        let name = thread_name(u32::MAX >> 12);
+        assert!(name.len() <= 15);
+        let user = rustix::process::getuid().as_raw();
+        let (wake, woken) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || woken.recv());
+        let thread = thread.unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while of_mount(u32::MAX >> 12, user) != Some(std::process::id()) {
+            assert!(std::time::Instant::now() < until);
+        }
+        assert_eq!(of_mount(u32::MAX >> 12, user + 1), None);
+        wake.send(()).unwrap();
+        thread.join().unwrap().unwrap();
     }
 }

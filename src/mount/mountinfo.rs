@@ -38,6 +38,13 @@ impl Mount {
         let read_only = |options: &str| options.split(',').any(|option| option == "ro");
         read_only(&self.options) || read_only(&self.super_options)
     }
+
+    /// On whose behalf a FUSE filesystem was mounted.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        let mut options = self.super_options.split(',');
+        options.find_map(|option| option.strip_prefix("user_id=")?.parse().ok())
+    }
 }
 
 /// Every mount of this process's namespace, in the order of mounting: of several at one place the last covers the others.
@@ -108,6 +115,7 @@ mod tests {
         assert_eq!(mount.mountpoint, Path::new("/mnt/a b"));
         assert_eq!(mount.source, r"/c,\d ");
         assert!(mount.is_cmkfs() && mount.is_read_only());
+        assert_eq!(mount.user(), Some(0));
         let writable = parse(b"98 64 0:61 / /mnt rw - fuse.sshfs source rw,errors=ro").unwrap();
         assert!(!writable.is_cmkfs() && !writable.is_read_only());
     }

@@ -71,10 +71,13 @@ impl Place {
     }
 }
 
-/// The process that serves a mount, as far as it can be found out: by the lock of its volume, or its connection.
+/// The process that serves a mount, as far as it can be found out: by its name for the mount, or the lock of its volume.
 #[must_use]
 pub fn daemon_of(mount: &Mount) -> Option<u32> {
-    holders::of_connection(mount.device.1).or_else(|| holder(Path::new(&mount.source)))
+    mount
+        .user()
+        .and_then(|user| holders::of_mount(mount.device.1, user))
+        .or_else(|| holder(Path::new(&mount.source)))
 }
 
 /// The canonical form of a mountpoint, which may be a dead mount that cannot even be looked at.
@@ -196,6 +199,12 @@ impl Mounted {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The minor number of its device, which is its own.
+    #[must_use]
+    pub const fn device_minor(&self) -> u32 {
+        self.device.1
     }
 
     /// Makes the kernel send its dirty pages of this mount, and returns when all are sent, not when they are answered

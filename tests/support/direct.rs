@@ -5,19 +5,15 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use cmkfs::fs::{
-    AllocateMode, Attributes, Caller, FileKind, FileSystem, FileTime, Fill, FsResult, HandleId,
-    NewMode, NodeId, OpenFlags, ROOT_NODE, RenameMode, Seek, SetAttributes, SetTime, XattrMode,
+    AllocateMode, Attributes, FileKind, FileSystem, FileTime, Fill, FsResult, HandleId, NewMode,
+    NodeId, OpenFlags, ROOT_NODE, RenameMode, Seek, SetAttributes, SetTime, XattrMode,
 };
 use rustix::io::Errno;
 
-use super::TestVolume;
 use super::tree::{Answer, Mode, Range, Seen, Tree, assert_holes_are_zeros};
+use super::{TestVolume, WRITE, caller};
 use cmkfs::volume::Volume;
 
-const WRITE: OpenFlags = OpenFlags {
-    write: true,
-    truncate: false,
-};
 const READ: OpenFlags = OpenFlags {
     write: false,
     truncate: false,
@@ -27,14 +23,6 @@ pub struct Direct {
     pub volume: TestVolume,
     open: Option<Volume>,
     held: Vec<(NodeId, HandleId)>,
-}
-
-fn caller() -> Caller {
-    Caller {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        pid: 0,
-    }
 }
 
 fn answer<T>(result: FsResult<T>) -> Answer<T> {

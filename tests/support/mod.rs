@@ -11,10 +11,31 @@ use std::sync::Arc;
 
 use cmkfs::clock::SystemClock;
 use cmkfs::crypto::passphrase::Passphrase;
+use cmkfs::fs::{Caller, NewMode, OpenFlags};
 use cmkfs::kms::error::KmsError;
 use cmkfs::kms::root::{NewProtection, PassphraseSource};
 use cmkfs::kms::service::KeyService;
 use cmkfs::volume::{self, Access, Volume};
+
+/// Opened for writing.
+pub const WRITE: OpenFlags = OpenFlags {
+    write: true,
+    truncate: false,
+};
+/// The mode of what is made.
+pub const MODE: NewMode = NewMode {
+    permissions: 0o644,
+    umask: 0,
+};
+
+/// The user of this process.
+pub fn caller() -> Caller {
+    Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        pid: 0,
+    }
+}
 
 /// The alias every test volume is bound to.
 pub const DEFAULT_ALIAS: &str = "alias/cmkfs/default";

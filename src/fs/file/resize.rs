@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::{Inner, OpenFile, backing_length};
@@ -26,7 +26,19 @@ impl OpenFile {
         }
         let mut inner = self.inner.write();
         if size == inner.size {
-            return Ok(());
+            // Nothing but the time tells of it.
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            };
+            let times = Timestamps {
+                last_access: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: UTIME_OMIT,
+                },
+                last_modification: now,
+            };
+            return Ok(core.backing.set_times(At::Fd(inner.fd.as_fd()), &times)?);
         }
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;

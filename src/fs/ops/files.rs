@@ -276,10 +276,7 @@ impl FileSystem {
     pub fn sync(&self, handle: HandleId, data_only: bool) -> FsResult<()> {
         let handle = self.files.get(handle)?;
         handle.file.sync(&self.core, data_only)?;
-        match handle.inode.parent() {
-            Some(parent) => self.sync_ancestors(&parent),
-            None => Ok(()),
-        }
+        self.sync_name(&handle.inode)
     }
 
     /// fallocate(2).

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno;
 
 use self::handles::Handles;
 use self::sealing::Sealer;
 use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
-use super::directory::own_name;
+use super::directory::{long_name_file, own_name};
 use super::error::FsResult;
 use super::file::{OpenFile, backing_length};
 use super::inodes::{Inode, Inodes};
@@ -209,27 +210,52 @@ impl FileSystem {
         Ok(parent.header(&self.core)?.binding.clone())
     }
 
-    /// Makes durable the headers of all directories above. What is synced below can then be read after a power cut.
+    /// Makes durable the headers of all directories above, as far as this mount made them. What is synced below can then
+    /// be read after a power cut.
     fn sync_ancestors(&self, inode: &Arc<Inode>) -> FsResult<()> {
         let mut next = Some(Arc::clone(inode));
+        // A directory that was made needs its entry in the one above on the disk as well.
+        let mut made_below = false;
         while let Some(directory) = next {
-            if !self.core.read_only && !directory.directory.synced.load(Ordering::Acquire) {
+            let made = directory.directory.unsynced.load(Ordering::Acquire);
+            let backing = &self.core.backing;
+            if made || made_below {
                 let fd = directory.descriptor(&self.core)?;
-                let header =
-                    self.core
-                        .backing
-                        .open(&fd, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?;
-                self.core.backing.sync(&header, false)?;
-                let listing = self
-                    .core
-                    .backing
-                    .reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
-                self.core.backing.sync(&listing, false)?;
-                directory.directory.synced.store(true, Ordering::Release);
+                if made {
+                    backing.sync(
+                        backing.open(&fd, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?,
+                        false,
+                    )?;
+                }
+                backing.sync(
+                    backing.reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?,
+                    false,
+                )?;
+                directory.directory.unsynced.store(false, Ordering::Release);
             }
+            made_below = made;
             next = directory.parent();
         }
         Ok(())
+    }
+
+    /// Makes durable what leads to an inode: the kept name, if its name is long, and the headers of the directories above.
+    fn sync_name(&self, inode: &Inode) -> FsResult<()> {
+        let (parent, name) = {
+            let place = inode.place.read();
+            (place.parent.clone(), place.name.clone())
+        };
+        let Some(parent) = parent else { return Ok(()) };
+        if let Some(name) = long_name_file(&name) {
+            let directory = parent.descriptor(&self.core)?;
+            match self.core.backing.open(&directory, &name, OFlags::RDONLY, 0) {
+                Ok(file) => self.core.backing.sync(&file, false)?,
+                // Removed or renamed meanwhile.
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.sync_ancestors(&parent)
     }
 
     fn open_file(&self, inode: &Inode) -> Option<Arc<OpenFile>> {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::{FileSystem, kind_of};
 use crate::format::names::BackingName;
 use crate::fs::backing::At;
-use crate::fs::directory::{EntryName, temporary_name, write_header};
+use crate::fs::directory::{EntryName, check_empty, temporary_name, write_header};
 use crate::fs::error::FsResult;
 use crate::fs::inodes::{BackingId, Inode};
 use crate::fs::types::{Attributes, Caller, FileKind, NewMode, NodeId, NodeType};
@@ -239,7 +239,7 @@ impl FileSystem {
         if kind_of(&stat) != FileKind::Directory {
             return Err(Errno::NOTDIR.into());
         }
-        self.check_empty(directory.as_fd(), &entry.object)?;
+        check_empty(&self.core, directory.as_fd(), &entry.object)?;
         // Moved aside first: the name goes at once and for good, and what is left can be cleared away at leisure.
         let aside = temporary_name();
         self.detached(&parent, &stat, directory.as_fd(), &entry.object, || {
@@ -284,21 +284,6 @@ impl FileSystem {
             }
         }
         self.inodes.let_go(inode);
-        Ok(())
-    }
-
-    /// Fails with ENOTEMPTY if the directory holds anything but cmkfs's own files.
-    pub(super) fn check_empty(&self, directory: BorrowedFd<'_>, name: &CStr) -> FsResult<()> {
-        let listing =
-            self.core
-                .backing
-                .open(directory, name, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
-        for entry in rustix::fs::Dir::new(listing)? {
-            match BackingName::classify(entry?.file_name().to_bytes()) {
-                BackingName::Inline(_) | BackingName::Long => return Err(Errno::NOTEMPTY.into()),
-                BackingName::Foreign | BackingName::Temporary | BackingName::Reserved => {}
-            }
-        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{FileSystem, kind_of};
 use crate::fs::backing::At;
-use crate::fs::directory::{EntryName, temporary_name};
+use crate::fs::directory::{EntryName, check_empty, temporary_name};
 use crate::fs::error::FsResult;
 use crate::fs::inodes::{BackingId, Inode, Place};
 use crate::fs::types::{Attributes, FileKind, NodeId, RenameMode};
@@ -109,7 +109,7 @@ impl FileSystem {
     fn replace(&self, from: &End, moved: &Stat, to: &End, target: &Stat) -> FsResult<()> {
         match (kind_of(moved), kind_of(target)) {
             (FileKind::Directory, FileKind::Directory) => {
-                self.check_empty(to.directory.as_fd(), &to.entry.object)?;
+                check_empty(&self.core, to.directory.as_fd(), &to.entry.object)?;
                 // First swapped, so that neither name is without a directory at any moment; then the replaced one, now
                 // under the old name, is moved aside like any directory that is removed.
                 self.exchange(from, moved, to, target)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -141,8 +142,21 @@ impl FileSystem {
         synced
     }
 
-    /// Puts everything of the backing filesystem on the disk.
+    /// Puts everything of the backing filesystem on the disk, new directories with it.
     fn sync_backing(&self) -> FsResult<()> {
+        // Those that come later are not spoken of.
+        let directories = self.inodes.unsynced();
+        let synced = self.sync_backing_filesystem();
+        for inode in directories {
+            if synced.is_ok() {
+                inode.directory.unsynced.store(false, Ordering::Release);
+            }
+            self.inodes.let_go(inode);
+        }
+        synced
+    }
+
+    fn sync_backing_filesystem(&self) -> FsResult<()> {
         let root = self.inodes.root().descriptor(&self.core)?;
         let listing = self
             .core

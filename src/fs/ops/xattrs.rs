@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::FileSystem;
 use crate::crypto::xattr;
-use crate::format::xattr::{Storage, stored_name, stored_namespace};
+use crate::format::xattr::{Storage, is_stored_name, stored_name};
 use crate::fs::error::{Damage, FsError, FsResult};
 use crate::fs::inodes::Inode;
 use crate::fs::object::{Keys, Object};
@@ -31,15 +31,18 @@ impl FileSystem {
                 let name = c_string(name.as_bytes())?;
                 self.on_backing(&inode, |at| self.core.backing.get_xattr(at, &name))
             }
-            Storage::Encrypted(namespace, plain) => self.with_keys(&inode, false, |keys| {
+            Storage::Encrypted(namespace) => self.with_keys(&inode, false, |keys| {
                 let Some(keys) = keys else {
                     return Err(Errno::NODATA.into());
                 };
-                let stored = c_string(stored_name(namespace, &xattr::digest(keys, plain)))?;
+                let stored = c_string(stored_name(
+                    namespace,
+                    &xattr::digest(keys, name.as_bytes()),
+                ))?;
                 let bytes =
                     self.on_backing(&inode, |at| self.core.backing.get_xattr(at, &stored))?;
                 match xattr::open(keys, &bytes) {
-                    Ok((found, value)) if found == plain => Ok(value),
+                    Ok((found, value)) if found == name.as_bytes() => Ok(value),
                     _ => Err(tampered()),
                 }
             }),
@@ -78,10 +81,13 @@ impl FileSystem {
                 }
                 Ok(())
             }
-            Storage::Encrypted(namespace, plain) => self.with_keys(&inode, true, |keys| {
+            Storage::Encrypted(namespace) => self.with_keys(&inode, true, |keys| {
                 let keys = keys.ok_or(Errno::OPNOTSUPP)?;
-                let stored = c_string(stored_name(namespace, &xattr::digest(keys, plain)))?;
-                let sealed = xattr::seal(keys, plain, value);
+                let stored = c_string(stored_name(
+                    namespace,
+                    &xattr::digest(keys, name.as_bytes()),
+                ))?;
+                let sealed = xattr::seal(keys, name.as_bytes(), value);
                 self.on_backing(&inode, |at| {
                     self.core.backing.set_xattr(at, &stored, &sealed, flags)
                 })
@@ -104,10 +110,9 @@ impl FileSystem {
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())
         {
-            if let Some(namespace) = stored_namespace(name) {
+            if is_stored_name(name) {
                 match self.plain_xattr_name(&inode, name) {
                     Ok(plain) => {
-                        names.extend_from_slice(namespace.as_bytes());
                         names.extend(plain);
                         names.push(0);
                     }
@@ -129,11 +134,17 @@ impl FileSystem {
     fn plain_xattr_name(&self, inode: &Arc<Inode>, stored: &[u8]) -> FsResult<Vec<u8>> {
         self.with_keys(inode, false, |keys| {
             let keys = keys.ok_or_else(tampered)?;
-            let stored = c_string(stored)?;
-            let bytes = self.on_backing(inode, |at| self.core.backing.get_xattr(at, &stored))?;
-            xattr::open(keys, &bytes)
-                .map(|(name, _)| name)
-                .map_err(|_| tampered())
+            let name = c_string(stored)?;
+            let bytes = self.on_backing(inode, |at| self.core.backing.get_xattr(at, &name))?;
+            let (name, _) = xattr::open(keys, &bytes).map_err(|_| tampered())?;
+            match Storage::of(&name) {
+                Storage::Encrypted(namespace)
+                    if stored_name(namespace, &xattr::digest(keys, &name)).as_bytes() == stored =>
+                {
+                    Ok(name)
+                }
+                _ => Err(tampered()),
+            }
         })
     }
 
@@ -152,11 +163,14 @@ impl FileSystem {
                 self.acl_changed(&inode, name);
                 Ok(())
             }
-            Storage::Encrypted(namespace, plain) => self.with_keys(&inode, false, |keys| {
+            Storage::Encrypted(namespace) => self.with_keys(&inode, false, |keys| {
                 let Some(keys) = keys else {
                     return Err(Errno::NODATA.into());
                 };
-                let stored = c_string(stored_name(namespace, &xattr::digest(keys, plain)))?;
+                let stored = c_string(stored_name(
+                    namespace,
+                    &xattr::digest(keys, name.as_bytes()),
+                ))?;
                 self.on_backing(&inode, |at| self.core.backing.remove_xattr(at, &stored))
             }),
         }

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use parking_lot::RwLock;
 
+use super::holders;
 use super::mountpoint::Mounted;
 use crate::fs::NodeId;
 use crate::volume::Volume;
@@ -86,6 +87,8 @@ pub struct Connected {
     session: Session<Adapter>,
     in_flight: InFlight,
     write_back: Arc<WriteBack>,
+    /// Of the thread that waits for the workers.
+    name: String,
 }
 
 impl std::fmt::Debug for Connected {
@@ -121,6 +124,7 @@ impl Connected {
             session,
             in_flight,
             write_back,
+            name: holders::thread_name(mounted.device_minor()),
         })
     }
 
@@ -148,7 +152,7 @@ impl Connected {
     /// Where no thread can be started.
     pub fn serve(self) -> io::Result<Running> {
         let thread = std::thread::Builder::new()
-            .name("cmkfs-session".to_owned())
+            .name(self.name)
             .spawn(move || self.session.run())?;
         Ok(Running { thread })
     }

@@ -1,13 +1,16 @@
 //! Waits until what programs have written has reached the core. syncfs(2) makes the kernel send its dirty pages but does
 //! not wait for the answers (a FUSE filesystem is exempt from that since Linux 6.16, and faked it before). So the end of
 //! the queue is marked: closing the directory on which syncfs was called queues a RELEASEDIR behind the writes, and when
-//! that one arrives, every write before it has arrived, too; those still being worked on are then waited for.
+//! that one arrives, every write before it has been taken by a worker. A worker that was interrupted between taking its
+//! write and beginning it is given time to begin; those that have begun are waited for.
 
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -16,6 +19,11 @@ use crate::mount::mountpoint::Mounted;
 
 /// How long the queue may take to empty before the wait is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a worker may be kept from the processor between taking a request and beginning it.
+const SETTLE: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
+/// How fuser names its workers.
+const WORKER: &str = "fuser-";
 
 /// The directory whose RELEASEDIR marks the end of the queue.
 #[derive(Debug)]
@@ -68,6 +76,7 @@ impl WriteBack {
         self.is_waiting.store(false, Ordering::Release);
         *self.mark.lock() = None;
         waited?;
+        settle();
         drop(self.writes.write());
         Ok(())
     }
@@ -96,5 +105,66 @@ impl WriteBack {
             // Gone if nobody waits any more.
             let _ = mark.arrived.send(());
         }
+    }
+}
+
+/// Returns when each worker has been seen asleep: it has nothing in hand then, or has begun it.
+fn settle() {
+    let until = Instant::now() + SETTLE;
+    let mut workers = workers();
+    loop {
+        workers.retain(|worker| is_running(worker));
+        // One that is never seen asleep is busy with one request after the other, and began the one in question long ago.
+        if workers.is_empty() || Instant::now() >= until {
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// The directories under /proc of this process's workers.
+fn workers() -> Vec<PathBuf> {
+    let threads = fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let is_worker = |thread: &PathBuf| {
+        fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.starts_with(WORKER))
+    };
+    threads
+        .map(|thread| thread.path())
+        .filter(is_worker)
+        .collect()
+}
+
+/// Whether a thread is running or waits for a processor: the state stands behind the name, which is in parentheses.
+fn is_running(thread: &Path) -> bool {
+    let text = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+    text.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('R'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_thread_is_told_from_a_sleeping_one() {
+        assert!(is_running(Path::new("/proc/thread-self")));
+        let (wake, woken) = channel::<()>();
+        let (tell, told) = channel();
+        let sleeper = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid()).unwrap();
+            woken.recv().unwrap();
+        });
+        let thread = told.recv().unwrap().as_raw_pid();
+        let thread = Path::new("/proc/self/task").join(thread.to_string());
+        let until = Instant::now() + PATIENCE;
+        while is_running(&thread) {
+            assert!(Instant::now() < until);
+            std::thread::yield_now();
+        }
+        wake.send(()).unwrap();
+        sleeper.join().unwrap();
     }
 }
