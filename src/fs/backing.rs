@@ -124,7 +124,8 @@ impl Backing {
         mode: u32,
     ) -> Io<OwnedFd> {
         self.gate(Call::Open)?;
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // Not even a named pipe that somebody put in a file's place keeps us waiting.
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         retry_on_intr(|| fs::openat(&directory, name, flags, Mode::from_raw_mode(mode)))
     }
 

@@ -188,9 +188,11 @@ impl FileSystem {
             FileKind::File => layout::plaintext_size(backing_length(stat)),
             FileKind::Symlink => match Stored::target_length(backing_length(stat)) {
                 Some(length) => length,
-                None => match Stored::from_text(self.core.backing.read_link(at)?.to_bytes())? {
-                    Stored::Side { length, .. } => length.into(),
-                    Stored::Inline(record) => record.ciphertext.len() as u64,
+                None => match Stored::from_text(self.core.backing.read_link(at)?.to_bytes()) {
+                    Ok(Stored::Side { length, .. }) => length.into(),
+                    Ok(Stored::Inline(record)) => record.ciphertext.len() as u64,
+                    // Reading it will say what is wrong. Until then it can be listed, and removed.
+                    Err(_) => 0,
                 },
             },
             FileKind::Directory
