@@ -10,14 +10,6 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
-impl Timestamp {
-    /// This moment plus whole days (a day is 86,400 s); saturates.
-    #[must_use]
-    pub const fn plus_days(self, days: u32) -> Self {
-        Self(self.0.saturating_add(days as i64 * 86_400_000))
-    }
-}
-
 /// Says what time it is.
 pub trait Clock: Send + Sync {
     /// The present moment.

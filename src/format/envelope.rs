@@ -110,18 +110,6 @@ impl ObjectKind {
             Self::Volume => "volume",
         }
     }
-
-    /// The kind behind a stored byte.
-    #[must_use]
-    pub const fn from_byte(byte: u8) -> Option<Self> {
-        match byte {
-            1 => Some(Self::File),
-            2 => Some(Self::Directory),
-            3 => Some(Self::Symlink),
-            4 => Some(Self::Volume),
-            _ => None,
-        }
-    }
 }
 
 /// The encryption context of a data key: which object of which volume it belongs to. Authenticated with the envelope,

@@ -225,16 +225,6 @@ impl EntryName {
     }
 }
 
-/// The backing name of the file that keeps a long entry's name; `None` for an entry whose name is not kept so.
-pub fn long_name_file(object: &CStr) -> Option<CString> {
-    if BackingName::classify(object.to_bytes()) != BackingName::Long {
-        return None;
-    }
-    let mut file = object.to_bytes().to_vec();
-    file.extend_from_slice(LONG_NAME_SUFFIX.as_bytes());
-    CString::new(file).ok()
-}
-
 /// Decrypts a long entry's name: `object` is its backing name.
 pub fn read_long(
     core: &Core,
@@ -242,10 +232,11 @@ pub fn read_long(
     keys: &ObjectKeys,
     object: &CStr,
 ) -> FsResult<Vec<u8>> {
-    let file_name = long_name_file(object).ok_or(Errno::NOENT)?;
+    let mut file_name = object.to_bytes().to_vec();
+    file_name.extend_from_slice(LONG_NAME_SUFFIX.as_bytes());
     let file = core
         .backing
-        .open(directory, &file_name, OFlags::RDONLY, 0)?;
+        .open(directory, &c_name(file_name)?, OFlags::RDONLY, 0)?;
     let mut encrypted = vec![0; NAME_MAX + 17];
     let length = core.backing.read(&file, &mut encrypted, 0)?;
     encrypted.truncate(length);

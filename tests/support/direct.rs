@@ -109,7 +109,6 @@ impl Direct {
         let node = self.openable(path, flags.write)?;
         let handle = answer(self.fs().open(caller(), node, flags))?.handle;
         let result = work(handle);
-        answer(self.fs().flush(handle))?;
         self.fs().release(handle);
         answer(result)
     }

@@ -234,14 +234,6 @@ impl FileSystem {
         }
     }
 
-    /// A descriptor of this handle was closed. Writes report their errors at once, so there is nothing left to say.
-    ///
-    /// # Errors
-    /// EBADF.
-    pub fn flush(&self, handle: HandleId) -> FsResult<()> {
-        self.files.get(handle).map(drop)
-    }
-
     /// The handle is closed.
     pub fn release(&self, handle: HandleId) {
         if let Some(handle) = self.files.remove(handle) {
