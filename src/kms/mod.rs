@@ -2,13 +2,14 @@
 //!
 //! [`service`] one door, one method an operation · [`state`] which operation is allowed in which state · [`key`] what is
 //! known of a key · [`alias`] names for keys · [`material`] usable keys · `cache` what was read and is still so ·
-//! `store` records on disk · `create` making a key directory · `root` its root key · `seal` sealed records ·
+//! `store` records on disk · `transaction` changing them · `event` what is written down of an operation · `create` making a key directory · `root` its root key · `seal` sealed records ·
 //! `verify` reads every record · `storage` files, locks, atomic replacement · [`error`] what can go wrong.
 
 pub mod alias;
 mod cache;
 mod create;
 pub mod error;
+mod event;
 pub mod key;
 pub mod material;
 pub mod root;
@@ -17,6 +18,7 @@ pub mod service;
 pub mod state;
 mod storage;
 mod store;
+mod transaction;
 mod verify;
 
 #[cfg(test)]

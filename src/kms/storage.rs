@@ -190,6 +190,27 @@ pub(super) fn discard(path: &Path) -> Result<(), KmsError> {
     }
 }
 
+/// Overwrites a file, removes it, and makes both durable. It need not be there.
+///
+/// What the medium keeps of it elsewhere (flash translation, copy-on-write, snapshots) is beyond reach.
+pub(super) fn destroy(path: &Path) -> Result<(), KmsError> {
+    let mut file = match OpenOptions::new().write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if missing(&error) => return Ok(()),
+        Err(error) => return Err(KmsError::io("open", path)(error)),
+    };
+    let length = file
+        .metadata()
+        .map_err(KmsError::io("look at", path))?
+        .len();
+    let zeros = vec![0; usize::try_from(length.min(MAX_FILE)).unwrap_or(0)];
+    file.write_all(&zeros)
+        .and_then(|()| file.sync_all())
+        .map_err(KmsError::io("overwrite", path))?;
+    discard(path)?;
+    path.parent().map_or(Ok(()), sync)
+}
+
 /// Whether nothing at all is in a directory.
 pub(super) fn is_empty(dir: &Path) -> Result<bool, KmsError> {
     let mut entries = fs::read_dir(dir).map_err(KmsError::io("list", dir))?;

@@ -1,0 +1,156 @@
+//! The one door to keys: one method an operation, named as AWS KMS names it.
+//!
+//! `keys` · `aliases` · `data_keys`: the operations, by what they are about. Each goes through `change` or `read` here:
+//! what was done or refused is written down before anybody learns of it.
+//!
+//! Every method sees what other processes have changed since the last one: records are read anew whenever their files
+//! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
+
+mod aliases;
+mod data_keys;
+mod keys;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::create;
+use super::error::KmsError;
+use super::event::Event;
+use super::key::{KeyRecord, KeyRef};
+use super::root::{NewProtection, PassphraseSource};
+use super::state::{self, KeyState, Operation};
+use super::store::{KeyStore, Stored};
+use super::transaction::Transaction;
+use super::verify::{self, Verification};
+use crate::clock::Clock;
+use crate::format::keystore::Protection;
+use crate::ids::{KeyId, KeyStoreId};
+
+/// What could be listed, and what could not.
+#[derive(Debug)]
+pub struct Listing<T> {
+    /// The readable items.
+    pub items: Vec<T>,
+    /// One error for each unreadable one.
+    pub damaged: Vec<KmsError>,
+}
+
+/// The key service over one key directory.
+pub struct KeyService {
+    store: KeyStore,
+    clock: Arc<dyn Clock>,
+}
+
+impl KeyService {
+    /// Opens the key directory at `dir`.
+    ///
+    /// # Errors
+    /// [`KmsError::NoStore`] where there is none; all that is about the key directory and its passphrase.
+    pub fn open(
+        dir: &Path,
+        passphrases: &dyn PassphraseSource,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, KmsError> {
+        let store = create::open(dir, passphrases)?;
+        Ok(Self { store, clock })
+    }
+
+    /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
+    ///
+    /// # Errors
+    /// All that is about the key directory and its passphrase.
+    pub fn open_or_create(
+        dir: &Path,
+        protection: NewProtection,
+        passphrases: &dyn PassphraseSource,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, bool), KmsError> {
+        let (store, made) = create::open_or_create(dir, protection, passphrases, &clock)?;
+        Ok((Self { store, clock }, made))
+    }
+
+    /// The id of the key directory.
+    #[must_use]
+    pub const fn store_id(&self) -> KeyStoreId {
+        self.store.id()
+    }
+
+    /// What protects the key directory's root key.
+    ///
+    /// # Errors
+    /// Where the store file cannot be read.
+    pub fn protection(&self) -> Result<Protection, KmsError> {
+        self.store.protection()
+    }
+
+    /// Where the key directory lies.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.store.dir()
+    }
+
+    /// The key that `key` stands for at the moment.
+    ///
+    /// # Errors
+    /// [`KmsError::NotFoundException`] for an alias that is not there; an id is not looked up.
+    pub fn resolve(&self, key: &KeyRef) -> Result<KeyId, KmsError> {
+        match key {
+            KeyRef::Id(id) => Ok(*id),
+            KeyRef::Alias(alias) => Ok(self.store.alias(alias)?.value.target_key_id),
+        }
+    }
+
+    /// Reads every record anew and says which are damaged.
+    ///
+    /// # Errors
+    /// Where the key directory itself cannot be read.
+    pub fn verify(&self) -> Result<Verification, KmsError> {
+        verify::verify(&self.store)
+    }
+
+    /// Runs an operation that may change the store: `operation` collects what is to change, which is then done whole or
+    /// not at all. Nothing is changed where it fails.
+    fn change<T>(
+        &self,
+        event: Event,
+        operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
+    ) -> Result<T, KmsError> {
+        let mut transaction = Transaction::begin(&self.store, event)?;
+        let result = operation(&mut transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// Runs an operation that changes nothing.
+    fn read<T>(
+        &self,
+        mut event: Event,
+        operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
+    ) -> Result<T, KmsError> {
+        let result = operation(&mut event)?;
+        log::debug!("{event:?}");
+        Ok(result)
+    }
+
+    /// The key that is asked for, once its state allows the operation. The event is about it from here on, refused or not.
+    fn admit(
+        &self,
+        event: &mut Event,
+        key: &KeyRef,
+        operation: Operation,
+    ) -> Result<Arc<Stored<KeyRecord>>, KmsError> {
+        let id = self.resolve(key)?;
+        event.about(id);
+        let key = self.store.key(id)?;
+        check_state(&key, operation)?;
+        Ok(key)
+    }
+}
+
+fn check_state(key: &Stored<KeyRecord>, operation: Operation) -> Result<KeyState, KmsError> {
+    state::transition(key.value.key_state, operation)
+        .map_err(|error| KmsError::from_state(key.value.key_id, error))
+}
+
+#[cfg(test)]
+pub(super) mod tests;
