@@ -14,6 +14,12 @@ pub struct Event {
     pub(super) name: &'static str,
     /// It changes nothing.
     pub(super) read_only: bool,
+    /// It is about data, not about the key itself.
+    pub(super) data: bool,
+    /// Nobody asked for it: cmkfs did it by itself.
+    pub(super) by_itself: bool,
+    /// It only ever takes something away: to be possible on a full disk, too.
+    pub(super) restricting: bool,
     /// What was asked for.
     pub(super) request: Map<String, Value>,
     /// The key it was about, once that is known.
@@ -28,6 +34,9 @@ impl Event {
         Self {
             name,
             read_only: false,
+            data: false,
+            by_itself: false,
+            restricting: false,
             request: Map::new(),
             key: None,
             additional: Map::new(),
@@ -39,6 +48,30 @@ impl Event {
         Self {
             read_only: true,
             ..Self::new(name)
+        }
+    }
+
+    /// An operation with data keys.
+    pub(super) fn of_data(name: &'static str) -> Self {
+        Self {
+            data: true,
+            ..Self::reading(name)
+        }
+    }
+
+    /// Nobody asked for it: cmkfs does it by itself.
+    pub(super) fn by_itself(self) -> Self {
+        Self {
+            by_itself: true,
+            ..self
+        }
+    }
+
+    /// It only ever takes a right away, so it is to be possible on a full disk, too: room is kept for it.
+    pub(super) fn restricting(self) -> Self {
+        Self {
+            restricting: true,
+            ..self
         }
     }
 

@@ -13,6 +13,8 @@ mod keys;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::audit::identity::Identity;
+use super::audit::{self, AuditVerification, Recorder};
 use super::create;
 use super::error::KmsError;
 use super::event::Event;
@@ -39,6 +41,7 @@ pub struct Listing<T> {
 pub struct KeyService {
     store: KeyStore,
     clock: Arc<dyn Clock>,
+    recorder: Recorder,
 }
 
 impl KeyService {
@@ -51,8 +54,13 @@ impl KeyService {
         passphrases: &dyn PassphraseSource,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KmsError> {
-        let store = create::open(dir, passphrases)?;
-        Ok(Self { store, clock })
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let store = create::open(dir, passphrases, &recorder)?;
+        Ok(Self {
+            store,
+            clock,
+            recorder,
+        })
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -65,8 +73,32 @@ impl KeyService {
         passphrases: &dyn PassphraseSource,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, bool), KmsError> {
-        let (store, made) = create::open_or_create(dir, protection, passphrases, &clock)?;
-        Ok((Self { store, clock }, made))
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
+        let service = Self {
+            store,
+            clock,
+            recorder,
+        };
+        Ok((service, made))
+    }
+
+    /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
+    #[must_use]
+    pub fn acting_as(self, identity: Identity) -> Self {
+        let recorder = Recorder::new(identity, Arc::clone(&self.clock));
+        Self { recorder, ..self }
+    }
+
+    /// Reads the whole audit log and says whether it is whole. Changes nothing, and is not written down.
+    #[must_use]
+    pub fn verify_audit(&self) -> AuditVerification {
+        audit::verify(&self.store)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn store(&self) -> &KeyStore {
+        &self.store
     }
 
     /// The id of the key directory.
@@ -110,15 +142,16 @@ impl KeyService {
 
     /// Runs an operation that may change the store: `operation` collects what is to change, which is then done whole or
     /// not at all. Nothing is changed where it fails.
-    fn change<T>(
+    pub(super) fn change<T>(
         &self,
         event: Event,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
-        let mut transaction = Transaction::begin(&self.store, event)?;
-        let result = operation(&mut transaction)?;
-        transaction.commit()?;
-        Ok(result)
+        let mut transaction = Transaction::begin(&self.store, &self.recorder, event)?;
+        match operation(&mut transaction) {
+            Ok(result) => transaction.commit().map(|()| result),
+            Err(error) => Err(transaction.refuse(error)),
+        }
     }
 
     /// Runs an operation that changes nothing.
@@ -127,9 +160,16 @@ impl KeyService {
         mut event: Event,
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
-        let result = operation(&mut event)?;
-        log::debug!("{event:?}");
-        Ok(result)
+        let result = operation(&mut event);
+        let recorded = match Transaction::begin(&self.store, &self.recorder, event) {
+            Ok(transaction) => transaction.record(result.as_ref().err()),
+            // There is nothing left that it could be written to, and nothing to protect.
+            Err(KmsError::NoStore { .. } | KmsError::WrongStore { .. }) if result.is_err() => {
+                Ok(())
+            }
+            Err(error) => Err(KmsError::NotRecorded(error.into())),
+        };
+        recorded.and(result)
     }
 
     /// The key that is asked for, once its state allows the operation. The event is about it from here on, refused or not.
