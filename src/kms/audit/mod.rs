@@ -12,6 +12,9 @@ mod log;
 pub mod query;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use line::Recorder;
 pub(super) use log::{AUDIT, AuditLog, Batch, make};
 pub use verify::AuditVerification;
