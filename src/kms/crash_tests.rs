@@ -9,11 +9,24 @@ use super::error::KmsError;
 use super::event::Event;
 use super::key::{CreateKeyRequest, KeyRef};
 use super::service::KeyService;
-use super::service::tests::{context, fresh, reopen};
+use super::service::tests::{context, create, reopen};
 use super::storage;
 use super::storage::fault::{Fault, inject};
 use crate::ids::KeyId;
 use crate::secret::Secret;
+
+/// A key service on a fresh key directory in memory: no disk has to be waited for thousands of times.
+fn fresh() -> (tempfile::TempDir, KeyService) {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    let dir = dir.unwrap();
+    let service = create(dir.path());
+    (dir, service)
+}
 
 /// What the records say, and which materials there are.
 fn state(service: &KeyService) -> BTreeMap<String, String> {

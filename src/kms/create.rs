@@ -23,6 +23,8 @@ use crate::ids::KeyStoreId;
 use crate::secret::Secret;
 
 const CREATING: &str = "creating";
+/// The folder of a key directory where running mounts can be reached. This module only knows that it belongs there.
+pub const MOUNTS: &str = "mounts";
 
 /// Opens the key directory at `dir`.
 ///
@@ -77,7 +79,7 @@ fn start_audit_log(
     storage::discard(&dir.join(AUDIT))?;
     audit::make(dir, &store.sealer)?;
     let event = Event::new("CreateAuditLog").by_itself();
-    transaction::record(store, recorder, [(&event, None)])?;
+    transaction::record(store, recorder, [&event])?;
     reserve::refill(dir);
     // Last: from here on the log must be there.
     let file = unlocked.seal_into(file.with_audit_log());
@@ -166,7 +168,7 @@ fn make(dir: &Path, protector: &Protector, recorder: &Recorder) -> Result<KeySto
     store::write_alias(dir, &sealer, 1, &alias)?;
     let store = KeyStore::new(dir, sealer);
     let events = first_events(&key, &alias);
-    transaction::record(&store, recorder, events.iter().map(|event| (event, None)))?;
+    transaction::record(&store, recorder, &events)?;
     reserve::refill(dir);
     storage::replace(dir, STORE, &file.encode())?;
     storage::discard(&dir.join(CREATING))?;
@@ -237,7 +239,7 @@ fn lost_store_file(dir: &Path) -> KmsError {
 
 /// A mistyped path must not put keys among somebody's documents.
 fn refuse_foreign(dir: &Path) -> Result<(), KmsError> {
-    const OURS: [&str; 8] = [
+    const OURS: [&str; 9] = [
         STORE,
         ROOT_KEY,
         KEYS,
@@ -246,6 +248,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), KmsError> {
         JOURNAL,
         storage::LOCK,
         CREATING,
+        MOUNTS,
     ];
     // A directory that every fresh ext filesystem has.
     const HARMLESS: &str = "lost+found";

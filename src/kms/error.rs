@@ -244,6 +244,7 @@ impl KmsError {
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ),
+            Self::NotRecorded(source) => source.is_full(),
             _ => false,
         }
     }

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use super::error::KmsError;
 use super::key::KeyRef;
 use crate::ids::{KeyId, MaterialId};
 
@@ -20,12 +21,32 @@ pub struct Event {
     pub(super) by_itself: bool,
     /// It only ever takes something away: to be possible on a full disk, too.
     pub(super) restricting: bool,
+    /// Why it was not done, if it was not.
+    pub(super) refused: Option<Refusal>,
     /// What was asked for.
     pub(super) request: Map<String, Value>,
     /// The key it was about, once that is known.
     pub(super) key: Option<KeyId>,
     /// What else is worth knowing of it.
     pub(super) additional: Map<String, Value>,
+}
+
+/// Why an operation was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Refusal {
+    /// AWS's exception, or a word of our own.
+    pub code: &'static str,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+impl From<&KmsError> for Refusal {
+    fn from(error: &KmsError) -> Self {
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+        }
+    }
 }
 
 impl Event {
@@ -37,6 +58,7 @@ impl Event {
             data: false,
             by_itself: false,
             restricting: false,
+            refused: None,
             request: Map::new(),
             key: None,
             additional: Map::new(),

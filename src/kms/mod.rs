@@ -29,6 +29,7 @@ mod crash_tests;
 #[cfg(test)]
 mod tamper_tests;
 
+pub use create::MOUNTS;
 pub use error::{KeyUnavailable, KmsError};
 pub use service::KeyService;
 pub use verify::Verification;

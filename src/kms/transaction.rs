@@ -6,7 +6,7 @@
 use super::alias::{AliasName, AliasRecord};
 use super::audit::{AuditLog, Batch, Recorder};
 use super::error::KmsError;
-use super::event::Event;
+use super::event::{Event, Refusal};
 use super::journal::{self, Change};
 use super::key::KeyRecord;
 use super::reserve;
@@ -119,7 +119,7 @@ impl<'a> Transaction<'a> {
     fn attempt(&self) -> Result<(), KmsError> {
         let mut log = AuditLog::open(self.store.dir(), &self.store.sealer)
             .map_err(|error| KmsError::NotRecorded(error.into()))?;
-        let audit = log.prepare(self.recorder, [(&self.event, None)]);
+        let audit = log.prepare(self.recorder, [&self.event]);
         if self.changes.is_empty() {
             return write(&mut log, &audit);
         }
@@ -127,16 +127,12 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes down that the operation was refused with `error`, which is what is left to say; nothing is changed.
-    pub(super) fn refuse(self, error: KmsError) -> KmsError {
-        match self.record(Some(&error)) {
+    pub(super) fn refuse(mut self, error: KmsError) -> KmsError {
+        self.event.refused = Some(Refusal::from(&error));
+        match record(self.store, self.recorder, [&self.event]) {
             Ok(()) => error,
             Err(unwritten) => unwritten,
         }
-    }
-
-    /// Writes the event down, done or refused with `error`. Changes nothing else.
-    pub(super) fn record(&self, error: Option<&KmsError>) -> Result<(), KmsError> {
-        record(self.store, self.recorder, [(&self.event, error)])
     }
 }
 
@@ -154,7 +150,7 @@ pub(super) fn take_turn(store: &KeyStore) -> Result<Lock, KmsError> {
 pub(super) fn record<'e>(
     store: &KeyStore,
     recorder: &Recorder,
-    events: impl IntoIterator<Item = (&'e Event, Option<&'e KmsError>)>,
+    events: impl IntoIterator<Item = &'e Event>,
 ) -> Result<(), KmsError> {
     let mut log = AuditLog::open(store.dir(), &store.sealer)
         .map_err(|error| KmsError::NotRecorded(error.into()))?;

@@ -9,21 +9,32 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::control::handler::Handler;
+use super::control::registry::Socket;
+use super::control::server::{Reporter, Server};
 use super::error::MountError;
 use super::mountpoint::{Mounted, Place};
 use super::options::MountOptions;
 use super::revoke::{self, Watcher};
 use super::session::{Connected, Running};
 use super::ticker::Ticker;
+use crate::kms::KeyService;
 use crate::volume::Volume;
 
 /// How often files that were closed or have gone quiet are sealed.
 const SEALING: Duration = Duration::from_secs(2);
 
+/// How often what was done with data keys is written into the audit log: at most a second late.
+const RECORDING: Duration = Duration::from_millis(500);
+
 /// All that a mount needs.
 pub struct Job {
     /// The opened volume.
     pub fs: Volume,
+    /// Its keys.
+    pub keys: Arc<KeyService>,
+    /// Where commands reach the mount, since before the volume was opened.
+    pub socket: Socket,
     /// Where to mount it.
     pub place: Place,
     /// What shows as the mount's source.
@@ -49,6 +60,8 @@ impl std::fmt::Debug for Job {
 pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result<(), MountError> {
     let Job {
         fs,
+        keys,
+        socket,
         place,
         source,
         options,
@@ -60,7 +73,17 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)
-        .and_then(|connected| run(&fs, &mounted, connected, signals, ready));
+        .and_then(|connected| {
+            run(
+                &fs,
+                Arc::clone(&keys),
+                socket,
+                &mounted,
+                connected,
+                signals,
+                ready,
+            )
+        });
     if result.is_err() {
         // Nobody answers there any more.
         if let Err(error) = mounted.unmount(true) {
@@ -68,22 +91,50 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
         }
     }
     let shutdown = fs.shutdown().map_err(MountError::Shutdown);
+    // Sealing may have used keys to the last. Should it fail, the service tries again when it goes.
+    if let Err(error) = keys.flush_usage() {
+        log::error!("{error}");
+    }
     result.and(shutdown)
+}
+
+/// Says once that nothing can be written down, and once that it can again.
+fn record_usage(keys: &KeyService, is_failing: &mut bool) {
+    match keys.flush_usage() {
+        Ok(()) if *is_failing => {
+            log::info!("the audit log can be written again");
+            *is_failing = false;
+        }
+        Err(error) if !*is_failing => {
+            log::error!("{error}: no file is opened whose key is not in use already");
+            *is_failing = true;
+        }
+        Ok(()) | Err(_) => {}
+    }
 }
 
 fn run(
     fs: &Arc<Volume>,
+    keys: Arc<KeyService>,
+    socket: Socket,
     mounted: &Arc<Mounted>,
     connected: Connected,
     signals: Signals,
     ready: impl FnOnce() -> Result<(), MountError>,
 ) -> Result<(), MountError> {
-    let mut watcher = Watcher::new(
+    let watcher = Arc::new(Watcher::new(
         Arc::clone(fs),
         connected.write_back(),
         connected.invalidator(),
         connected.in_flight(),
-    );
+    ));
+    let recorded = Arc::clone(&keys);
+    let handler = Handler {
+        volume: Arc::clone(fs),
+        keys,
+        watcher: Arc::clone(&watcher),
+        mounted: Arc::clone(mounted),
+    };
     let running = connected.serve().map_err(MountError::Session)?;
     let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;
     let sealed = Arc::clone(fs);
@@ -91,8 +142,15 @@ fn run(
         .map_err(MountError::Session)?;
     let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step())
         .map_err(MountError::Session)?;
+    let mut is_failing = false;
+    let recorder = Ticker::start("cmkfs-audit", RECORDING, move || {
+        record_usage(&recorded, &mut is_failing);
+    })
+    .map_err(MountError::Session)?;
+    let answer = move |request, reporter: &Reporter<'_>| handler.answer(request, reporter);
+    let server = Server::start(socket, answer).map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
-    drop((watcher, sealer));
+    drop((server, watcher, sealer, recorder));
     unmounter.stop();
     result
 }

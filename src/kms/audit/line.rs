@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use super::identity::Identity;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::{KeyId, KeyStoreId};
-use crate::kms::error::KmsError;
 use crate::kms::event::Event;
 use crate::kms::key::rfc3339_text;
 
@@ -31,9 +30,9 @@ struct Record<'a> {
     user_identity: &'a Identity,
     user_agent: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error_code: Option<&'static str>,
+    error_code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error_message: Option<String>,
+    error_message: Option<&'a str>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     request_parameters: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -58,13 +57,8 @@ impl Recorder {
         self.clock.now()
     }
 
-    /// The text of an event that was done, or refused with `error`; a JSON object that is yet to be chained.
-    pub(in crate::kms) fn text(
-        &self,
-        store: KeyStoreId,
-        event: &Event,
-        error: Option<&KmsError>,
-    ) -> String {
+    /// The text of an event: a JSON object that is yet to be chained.
+    pub(in crate::kms) fn text(&self, store: KeyStoreId, event: &Event) -> String {
         let unique = || uuid::Uuid::new_v4().to_string();
         let record = Record {
             event_version: EVENT_VERSION,
@@ -73,8 +67,8 @@ impl Recorder {
             event_name: event.name,
             user_identity: &self.identity,
             user_agent: concat!("cmkfs/", env!("CARGO_PKG_VERSION")),
-            error_code: error.map(KmsError::code),
-            error_message: error.map(ToString::to_string),
+            error_code: event.refused.as_ref().map(|refused| refused.code),
+            error_message: event.refused.as_ref().map(|refused| &*refused.message),
             request_parameters: &event.request,
             additional_event_data: &event.additional,
             request_id: unique(),

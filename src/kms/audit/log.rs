@@ -166,11 +166,11 @@ impl<'a> AuditLog<'a> {
         Ok(())
     }
 
-    /// Chains events, each with its error if it was refused. Nothing is written yet.
+    /// Chains events. Nothing is written yet.
     pub(in crate::kms) fn prepare<'e>(
         &self,
         recorder: &Recorder,
-        events: impl IntoIterator<Item = (&'e Event, Option<&'e KmsError>)>,
+        events: impl IntoIterator<Item = &'e Event>,
     ) -> Batch {
         let store = self.sealer.store();
         let mut end = self.end;
@@ -178,10 +178,10 @@ impl<'a> AuditLog<'a> {
         if self.stray > 0 {
             let mut event = Event::new("RepairAuditLog").by_itself();
             event.note("removedBytes", self.stray);
-            lines += &end.chain(self.sealer, &recorder.text(store, &event, None));
+            lines += &end.chain(self.sealer, &recorder.text(store, &event));
         }
-        for (event, error) in events {
-            lines += &end.chain(self.sealer, &recorder.text(store, event, error));
+        for event in events {
+            lines += &end.chain(self.sealer, &recorder.text(store, event));
         }
         Batch {
             start: self.end,

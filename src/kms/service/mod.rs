@@ -1,6 +1,6 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys`: the operations, by what they are about. Each goes through `change` or `read` here:
+//! `keys` · `aliases` · `data_keys`: the operations, by what they are about · `usage` data keys, counted. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
@@ -9,6 +9,9 @@
 mod aliases;
 mod data_keys;
 mod keys;
+mod usage;
+
+use usage::Pending;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +20,12 @@ use super::audit::identity::Identity;
 use super::audit::{self, AuditVerification, Recorder};
 use super::create;
 use super::error::KmsError;
-use super::event::Event;
+use super::event::{Event, Refusal};
 use super::key::{KeyRecord, KeyRef};
 use super::root::{NewProtection, PassphraseSource};
 use super::state::{self, KeyState, Operation};
 use super::store::{KeyStore, Stored};
-use super::transaction::Transaction;
+use super::transaction::{self, Transaction};
 use super::verify::{self, Verification};
 use crate::clock::Clock;
 use crate::format::keystore::Protection;
@@ -42,6 +45,7 @@ pub struct KeyService {
     store: KeyStore,
     clock: Arc<dyn Clock>,
     recorder: Recorder,
+    pending: Pending,
 }
 
 impl KeyService {
@@ -60,6 +64,7 @@ impl KeyService {
             store,
             clock,
             recorder,
+            pending: Pending::default(),
         })
     }
 
@@ -79,15 +84,16 @@ impl KeyService {
             store,
             clock,
             recorder,
+            pending: Pending::default(),
         };
         Ok((service, made))
     }
 
     /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
     #[must_use]
-    pub fn acting_as(self, identity: Identity) -> Self {
-        let recorder = Recorder::new(identity, Arc::clone(&self.clock));
-        Self { recorder, ..self }
+    pub fn acting_as(mut self, identity: Identity) -> Self {
+        self.recorder = Recorder::new(identity, Arc::clone(&self.clock));
+        self
     }
 
     /// Reads the whole audit log and says whether it is whole. Changes nothing, and is not written down.
@@ -161,8 +167,9 @@ impl KeyService {
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
         let result = operation(&mut event);
-        let recorded = match Transaction::begin(&self.store, &self.recorder, event) {
-            Ok(transaction) => transaction.record(result.as_ref().err()),
+        event.refused = result.as_ref().err().map(Refusal::from);
+        let recorded = match transaction::take_turn(&self.store) {
+            Ok(_lock) => transaction::record(&self.store, &self.recorder, [&event]),
             // There is nothing left that it could be written to, and nothing to protect.
             Err(KmsError::NoStore { .. } | KmsError::WrongStore { .. }) if result.is_err() => {
                 Ok(())
