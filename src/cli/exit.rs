@@ -56,6 +56,7 @@ const fn code_of_kms(error: &KmsError) -> u8 {
         KmsError::AlreadyExistsException { .. } => EXISTS,
         KmsError::DisabledException { .. }
         | KmsError::KMSInvalidStateException { .. }
+        | KmsError::UnsupportedOperationException { .. }
         | KmsError::NoMaterial { .. } => STATE,
         KmsError::LimitExceededException { .. } => LIMIT,
         KmsError::InvalidAliasNameException { .. }

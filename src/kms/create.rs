@@ -112,7 +112,7 @@ fn make(dir: &Path, protector: &Protector, clock: &Arc<dyn Clock>) -> Result<Key
         KeyManager::Cmkfs,
         description,
         Tags::default(),
-        &material,
+        Some(&material),
     );
     store::write_new_key(dir, &sealer, &key, &material)?;
     let alias = AliasRecord {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::alias::AliasName;
 use super::key::KeyRef;
-use super::state::{KeyState, StateError};
+use super::state::{InvalidState, Operation, StateError, Unsupported};
 use crate::ids::{KeyId, KeyStoreId};
 
 /// A refused or failed operation of the key service.
@@ -36,12 +36,22 @@ pub enum KmsError {
         key: KeyId,
     },
     /// The key's state does not allow the operation.
-    #[error("key {key} is {}", state.phrase())]
+    #[error("key {key} {}", why.phrase())]
     KMSInvalidStateException {
         /// The key.
         key: KeyId,
-        /// Its state.
-        state: KeyState,
+        /// What is wrong with its state.
+        why: InvalidState,
+    },
+    /// No key of this kind can do it.
+    #[error("{operation} is not possible for key {key}: {}", why.phrase())]
+    UnsupportedOperationException {
+        /// The key.
+        key: KeyId,
+        /// AWS's name of the operation.
+        operation: &'static str,
+        /// What kind of key it is.
+        why: Unsupported,
     },
     /// A limit is reached.
     #[error("{what}: at most {limit} are allowed")]
@@ -174,11 +184,14 @@ impl KmsError {
     pub const fn availability(&self) -> KeyUnavailable {
         match self {
             Self::DisabledException { .. } => KeyUnavailable::Disabled,
-            Self::KMSInvalidStateException { state, .. } => match state {
-                KeyState::Disabled => KeyUnavailable::Disabled,
-                KeyState::PendingDeletion => KeyUnavailable::PendingDeletion,
-                // No operation fails so in the state Enabled.
-                KeyState::PendingImport | KeyState::Enabled => KeyUnavailable::NoMaterial,
+            Self::KMSInvalidStateException { why, .. } => match why {
+                InvalidState::PendingDeletion => KeyUnavailable::PendingDeletion,
+                InvalidState::PendingImport => KeyUnavailable::NoMaterial,
+                InvalidState::Expired => KeyUnavailable::Expired,
+                // No cryptographic operation fails so.
+                InvalidState::NotPendingDeletion
+                | InvalidState::RotationPending
+                | InvalidState::NoNewMaterial => KeyUnavailable::Other,
             },
             Self::NotFoundException { .. } | Self::NoMaterial { .. } | Self::NoStore { .. } => {
                 KeyUnavailable::NoMaterial
@@ -191,6 +204,7 @@ impl KmsError {
             | Self::InvalidAliasNameException { .. }
             | Self::ValidationException(_)
             | Self::TagException(_)
+            | Self::UnsupportedOperationException { .. }
             | Self::NotAKeyDirectory { .. }
             | Self::Damaged { .. }
             | Self::WrongPassphrase { .. }
@@ -201,10 +215,15 @@ impl KmsError {
         }
     }
 
-    pub(super) fn from_state(key: KeyId, error: StateError) -> Self {
+    pub(super) fn from_state(key: KeyId, operation: Operation, error: StateError) -> Self {
         match error {
             StateError::Disabled => Self::DisabledException { key },
-            StateError::InvalidState(state) => Self::KMSInvalidStateException { key, state },
+            StateError::InvalidState(why) => Self::KMSInvalidStateException { key, why },
+            StateError::Unsupported(why) => Self::UnsupportedOperationException {
+                key,
+                operation: operation.as_str(),
+                why,
+            },
         }
     }
 

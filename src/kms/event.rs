@@ -14,6 +14,8 @@ pub struct Event {
     pub(super) name: &'static str,
     /// It changes nothing.
     pub(super) read_only: bool,
+    /// The service does it by itself, because its time has come.
+    pub(super) by_service: bool,
     /// What was asked for.
     pub(super) request: Map<String, Value>,
     /// The key it was about, once that is known.
@@ -28,6 +30,7 @@ impl Event {
         Self {
             name,
             read_only: false,
+            by_service: false,
             request: Map::new(),
             key: None,
             additional: Map::new(),
@@ -38,6 +41,14 @@ impl Event {
     pub(super) fn reading(name: &'static str) -> Self {
         Self {
             read_only: true,
+            ..Self::new(name)
+        }
+    }
+
+    /// An operation that nobody asks for: its time has come.
+    pub(super) fn of_service(name: &'static str) -> Self {
+        Self {
+            by_service: true,
             ..Self::new(name)
         }
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::error::KmsError;
-use super::key::KeyRecord;
-use super::state::{self, Operation};
+use super::record::KeyRecord;
+use super::state::Operation;
+use crate::clock::Timestamp;
 use crate::crypto::envelope::{DataKey, WrappingKey};
 use crate::format::envelope::{EncryptionContext, Envelope};
 
@@ -16,11 +17,12 @@ impl UsableKey {
     /// Checks the key's state and only then has the material loaded.
     pub(super) fn admit(
         key: &KeyRecord,
+        now: Timestamp,
         operation: Operation,
         load: impl FnOnce() -> Result<Arc<WrappingKey>, KmsError>,
     ) -> Result<Self, KmsError> {
-        state::transition(key.key_state, operation)
-            .map_err(|error| KmsError::from_state(key.key_id, error))?;
+        key.after(operation, now)
+            .map_err(|error| KmsError::from_state(key.key_id, operation, error))?;
         load().map(Self)
     }
 

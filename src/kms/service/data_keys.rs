@@ -1,13 +1,14 @@
 //! What the files of a volume need: GenerateDataKey, Decrypt, and whether the latter may be used.
 
-use super::{KeyService, check_state};
+use super::KeyService;
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
 use crate::ids::KeyId;
 use crate::kms::error::KmsError;
-use crate::kms::key::{KeyRecord, KeyRef};
+use crate::kms::key::KeyRef;
 use crate::kms::material::UsableKey;
-use crate::kms::state::{KeyState, Operation};
+use crate::kms::record::KeyRecord;
+use crate::kms::state::{InvalidState, Operation};
 
 impl KeyService {
     /// GenerateDataKey: a new data key for the object that `context` names, and the same wrapped under `key`.
@@ -49,9 +50,9 @@ impl KeyService {
     pub fn key_status(&self, key: KeyId) -> Result<(), KmsError> {
         let record = self.store.key(key)?;
         // A thread that had read the old record may have loaded a material just after the change was noticed.
-        check_state(&record, Operation::Decrypt)
+        self.check_state(&record, Operation::Decrypt)
             .inspect_err(|_| self.store.forget_materials(key))?;
-        for material in &record.value.materials {
+        for material in record.value.permanent() {
             self.store.material(key, material.key_material_id)?;
         }
         Ok(())
@@ -64,12 +65,12 @@ impl KeyService {
         operation: Operation,
         envelope: Option<&Envelope>,
     ) -> Result<UsableKey, KmsError> {
-        UsableKey::admit(key, operation, || {
+        UsableKey::admit(key, self.clock.now(), operation, || {
             let id = match envelope {
                 None => key.current_key_material_id,
                 Some(envelope) => {
                     let named = envelope.material_id();
-                    let mut known = key.materials.iter().map(|of| of.key_material_id);
+                    let mut known = key.permanent().map(|of| of.key_material_id);
                     Some(
                         known
                             .find(|id| *id == named)
@@ -81,7 +82,7 @@ impl KeyService {
                 Some(id) => self.store.material(key.key_id, id),
                 None => Err(KmsError::KMSInvalidStateException {
                     key: key.key_id,
-                    state: KeyState::PendingImport,
+                    why: InvalidState::PendingImport,
                 }),
             }
         })

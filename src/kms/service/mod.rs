@@ -1,6 +1,7 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys`: the operations, by what they are about. Each goes through `change` or `read` here:
+//! `keys` · `aliases` · `data_keys` · `deletion`: the operations, by what they are about; `due`: what is done because its
+//! time has come. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
@@ -8,6 +9,8 @@
 
 mod aliases;
 mod data_keys;
+mod deletion;
+mod due;
 mod keys;
 
 use std::path::Path;
@@ -16,9 +19,10 @@ use std::sync::Arc;
 use super::create;
 use super::error::KmsError;
 use super::event::Event;
-use super::key::{KeyRecord, KeyRef};
+use super::key::KeyRef;
+use super::record::KeyRecord;
 use super::root::{NewProtection, PassphraseSource};
-use super::state::{self, KeyState, Operation};
+use super::state::{KeyState, Operation};
 use super::store::{KeyStore, Stored};
 use super::transaction::Transaction;
 use super::verify::{self, Verification};
@@ -39,9 +43,18 @@ pub struct Listing<T> {
 pub struct KeyService {
     store: KeyStore,
     clock: Arc<dyn Clock>,
+    look_again: due::LookAgain,
 }
 
 impl KeyService {
+    fn new(store: KeyStore, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            clock,
+            look_again: due::LookAgain::default(),
+        }
+    }
+
     /// Opens the key directory at `dir`.
     ///
     /// # Errors
@@ -52,7 +65,7 @@ impl KeyService {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KmsError> {
         let store = create::open(dir, passphrases)?;
-        Ok(Self { store, clock })
+        Ok(Self::new(store, clock))
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -66,7 +79,7 @@ impl KeyService {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, bool), KmsError> {
         let (store, made) = create::open_or_create(dir, protection, passphrases, &clock)?;
-        Ok((Self { store, clock }, made))
+        Ok((Self::new(store, clock), made))
     }
 
     /// The id of the key directory.
@@ -115,9 +128,11 @@ impl KeyService {
         event: Event,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let mut transaction = Transaction::begin(&self.store, event)?;
         let result = operation(&mut transaction)?;
         transaction.commit()?;
+        self.look_again.at_once();
         Ok(result)
     }
 
@@ -127,6 +142,7 @@ impl KeyService {
         mut event: Event,
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let result = operation(&mut event)?;
         log::debug!("{event:?}");
         Ok(result)
@@ -142,15 +158,22 @@ impl KeyService {
         let id = self.resolve(key)?;
         event.about(id);
         let key = self.store.key(id)?;
-        check_state(&key, operation)?;
+        self.check_state(&key, operation)?;
         Ok(key)
+    }
+
+    /// The state the key is in after `operation`, where its state at this moment allows it.
+    fn check_state(
+        &self,
+        key: &Stored<KeyRecord>,
+        operation: Operation,
+    ) -> Result<KeyState, KmsError> {
+        let after = key.value.after(operation, self.clock.now());
+        after.map_err(|error| KmsError::from_state(key.value.key_id, operation, error))
     }
 }
 
-fn check_state(key: &Stored<KeyRecord>, operation: Operation) -> Result<KeyState, KmsError> {
-    state::transition(key.value.key_state, operation)
-        .map_err(|error| KmsError::from_state(key.value.key_id, error))
-}
-
+#[cfg(test)]
+mod life_tests;
 #[cfg(test)]
 pub(super) mod tests;
