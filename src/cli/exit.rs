@@ -62,6 +62,8 @@ const fn code_of_kms(error: &KmsError) -> u8 {
         KmsError::InvalidAliasNameException { .. }
         | KmsError::ValidationException(_)
         | KmsError::TagException(_)
+        | KmsError::IncorrectKeyException { .. }
+        | KmsError::IncorrectKeyMaterialException { .. }
         | KmsError::NotAKeyDirectory { .. } => USAGE,
         KmsError::WrongPassphrase { .. } | KmsError::NoPassphrase { .. } => PASSPHRASE,
         KmsError::Permissions { .. } => PERMISSIONS,

@@ -170,9 +170,16 @@ fn kms_hint(error: &KmsError) -> Option<String> {
                 .to_owned()
         }
         KmsError::ValidationException(_) | KmsError::TagException(_) => return None,
-        KmsError::InvalidCiphertextException { .. } => {
-            "the file may come from another volume, or was changed in the backing directory".to_owned()
+        KmsError::InvalidCiphertextException(_) => {
+            "what was encrypted with --context K=V needs the same to be decrypted; it may also have been changed, or come from elsewhere"
+                .to_owned()
         }
+        KmsError::IncorrectKeyException { named, .. } => {
+            format!("name that key, or none: `cmkfs key decrypt {named}`")
+        }
+        KmsError::IncorrectKeyMaterialException { key, .. } => format!(
+            "`cmkfs key list-rotations {key} --all` shows the materials it had; one to rotate to is imported with --import-type NEW_KEY_MATERIAL"
+        ),
         KmsError::NoMaterial { .. } => "bring the file back from a backup of the key directory".to_owned(),
         KmsError::NoStore { .. } => {
             "`cmkfs keys init` makes one; --keys DIR or CMKFS_KEYS names another".to_owned()

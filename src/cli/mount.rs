@@ -132,6 +132,7 @@ fn mount(global: &Global, args: &MountArgs, options: MountOptions) -> Result<(),
         .unwrap_or_else(|| ciphertext.into_os_string());
     let job = Job {
         fs,
+        keys,
         place,
         source,
         options,

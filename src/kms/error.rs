@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::alias::AliasName;
 use super::key::KeyRef;
 use super::state::{InvalidState, Operation, StateError, Unsupported};
+use crate::format::codec::FormatError;
 use crate::ids::{KeyId, KeyStoreId};
 
 /// A refused or failed operation of the key service.
@@ -75,13 +76,24 @@ pub enum KmsError {
     /// A tag that is not allowed.
     #[error("{0}")]
     TagException(String),
-    /// The envelope does not belong to this key and encryption context, or was tampered with.
-    #[error(
-        "the wrapped data key does not belong to key {key} and this encryption context, or was tampered with"
-    )]
-    InvalidCiphertextException {
-        /// The key the envelope names.
+    /// An envelope or ciphertext that cannot be opened.
+    #[error(transparent)]
+    InvalidCiphertextException(InvalidCiphertext),
+    /// The ciphertext is under another key than the one that was asked for.
+    #[error("the ciphertext was encrypted under key {named}, not under {asked}")]
+    IncorrectKeyException {
+        /// The key that was asked for.
+        asked: KeyRef,
+        /// The one that the ciphertext names.
+        named: KeyId,
+    },
+    /// It is not the material that belongs there.
+    #[error("this is not the key material for key {key}: {why}")]
+    IncorrectKeyMaterialException {
+        /// The key.
         key: KeyId,
+        /// What is wrong with it.
+        why: &'static str,
     },
 
     /// The key is there, a material of it is not.
@@ -159,6 +171,20 @@ pub enum KmsError {
     Random(#[from] getrandom::Error),
 }
 
+/// Why an envelope or ciphertext cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidCiphertext {
+    /// It does not authenticate.
+    #[error("this does not belong to key {key} and this encryption context, or was tampered with")]
+    Rejected {
+        /// The key it names.
+        key: KeyId,
+    },
+    /// It is none.
+    #[error("this was not encrypted by cmkfs, or not all of it is there: {0}")]
+    Format(FormatError),
+}
+
 /// Why a key cannot be used just now, in the words of whoever holds files under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyUnavailable {
@@ -196,15 +222,16 @@ impl KmsError {
             Self::NotFoundException { .. } | Self::NoMaterial { .. } | Self::NoStore { .. } => {
                 KeyUnavailable::NoMaterial
             }
-            Self::InvalidCiphertextException { .. } | Self::WrongStore { .. } => {
-                KeyUnavailable::Rejected
-            }
+            Self::InvalidCiphertextException(_)
+            | Self::IncorrectKeyException { .. }
+            | Self::WrongStore { .. } => KeyUnavailable::Rejected,
             Self::AlreadyExistsException { .. }
             | Self::LimitExceededException { .. }
             | Self::InvalidAliasNameException { .. }
             | Self::ValidationException(_)
             | Self::TagException(_)
             | Self::UnsupportedOperationException { .. }
+            | Self::IncorrectKeyMaterialException { .. }
             | Self::NotAKeyDirectory { .. }
             | Self::Damaged { .. }
             | Self::WrongPassphrase { .. }

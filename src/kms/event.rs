@@ -14,8 +14,10 @@ pub struct Event {
     pub(super) name: &'static str,
     /// It changes nothing.
     pub(super) read_only: bool,
-    /// The service does it by itself, because its time has come.
-    pub(super) by_service: bool,
+    /// Nobody asked for it: cmkfs did it by itself.
+    pub(super) by_itself: bool,
+    /// It only ever takes something away: to be possible on a full disk, too.
+    pub(super) restricting: bool,
     /// What was asked for.
     pub(super) request: Map<String, Value>,
     /// The key it was about, once that is known.
@@ -30,7 +32,8 @@ impl Event {
         Self {
             name,
             read_only: false,
-            by_service: false,
+            by_itself: false,
+            restricting: false,
             request: Map::new(),
             key: None,
             additional: Map::new(),
@@ -45,11 +48,19 @@ impl Event {
         }
     }
 
-    /// An operation that nobody asks for: its time has come.
-    pub(super) fn of_service(name: &'static str) -> Self {
+    /// Nobody asked for it: cmkfs does it by itself.
+    pub(super) fn by_itself(self) -> Self {
         Self {
-            by_service: true,
-            ..Self::new(name)
+            by_itself: true,
+            ..self
+        }
+    }
+
+    /// It only ever takes a right away, so it is to be possible on a full disk, too: room is kept for it.
+    pub(super) fn restricting(self) -> Self {
+        Self {
+            restricting: true,
+            ..self
         }
     }
 

@@ -46,6 +46,17 @@ impl FromStr for KeyRef {
     }
 }
 
+impl KeyRef {
+    /// The id or alias alone.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Id(id) => id.to_string(),
+            Self::Alias(alias) => alias.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for KeyRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,7 +1,7 @@
 //! The local key service, after AWS KMS: customer master keys in a key directory.
 //!
 //! [`service`] one door, one method an operation · [`state`] which operation is allowed in which state · [`key`] the words
-//! of a key · `record` what is stored of it · [`metadata`] what is told of it · [`deletion`] · [`rotation`] · `due` what
+//! of a key · `record` what is stored of it · [`metadata`] what is told of it · [`deletion`] · [`rotation`] · [`import`] · `due` what
 //! time alone does to it · [`alias`] names for keys · [`material`] usable keys · `cache` what was read and is still so ·
 //! `store` records on disk · `transaction` changing them · `event` what is written down of an operation · `create` making a key directory · `root` its root key · `seal` sealed records ·
 //! `verify` reads every record · `storage` files, locks, atomic replacement · [`error`] what can go wrong.
@@ -13,6 +13,7 @@ pub mod deletion;
 mod due;
 pub mod error;
 mod event;
+pub mod import;
 pub mod key;
 pub mod material;
 pub mod metadata;

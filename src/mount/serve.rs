@@ -15,15 +15,21 @@ use super::options::MountOptions;
 use super::revoke::{self, Watcher};
 use super::session::{Connected, Running};
 use super::ticker::Ticker;
+use crate::kms::KeyService;
 use crate::volume::Volume;
 
 /// How often files that were closed or have gone quiet are sealed.
 const SEALING: Duration = Duration::from_secs(2);
 
+/// How often deletions, expiries and rotations are done whose time has come.
+const DUE: Duration = Duration::from_secs(1);
+
 /// All that a mount needs.
 pub struct Job {
     /// The opened volume.
     pub fs: Volume,
+    /// Its keys.
+    pub keys: Arc<KeyService>,
     /// Where to mount it.
     pub place: Place,
     /// What shows as the mount's source.
@@ -49,6 +55,7 @@ impl std::fmt::Debug for Job {
 pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result<(), MountError> {
     let Job {
         fs,
+        keys,
         place,
         source,
         options,
@@ -60,7 +67,7 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)
-        .and_then(|connected| run(&fs, &mounted, connected, signals, ready));
+        .and_then(|connected| run(&fs, keys, &mounted, connected, signals, ready));
     if result.is_err() {
         // Nobody answers there any more.
         if let Err(error) = mounted.unmount(true) {
@@ -73,6 +80,7 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
 
 fn run(
     fs: &Arc<Volume>,
+    keys: Arc<KeyService>,
     mounted: &Arc<Mounted>,
     connected: Connected,
     signals: Signals,
@@ -91,8 +99,10 @@ fn run(
         .map_err(MountError::Session)?;
     let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step())
         .map_err(MountError::Session)?;
+    // On a thread of its own: it may have to wait for another process's change, and the watcher may not.
+    let due = Ticker::start("cmkfs-due", DUE, move || keys.run_due()).map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
-    drop((watcher, sealer));
+    drop((watcher, sealer, due));
     unmounter.stop();
     result
 }

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::show::print_json;
-use super::tags::tag;
+use super::tags::pair;
 use crate::cli::args::Global;
 use crate::cli::keystore;
 use crate::cli::message::CliError;
@@ -55,7 +55,7 @@ pub struct CreateArgs {
     )]
     origin: OriginArg,
     /// A tag; may be given up to 50 times.
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
     /// How to print the new key.
     #[command(flatten)]

@@ -1,8 +1,11 @@
 //! `cmkfs key`: customer master keys. What can be typed, and who does it: `create` · `show` list and describe ·
-//! `deletion` · `tags`.
+//! `deletion` · `material` import · `rotation` · `tags` · `crypto` encrypt and decrypt.
 
 mod create;
+mod crypto;
 mod deletion;
+mod material;
+mod rotation;
 mod show;
 mod tags;
 
@@ -46,6 +49,36 @@ pub enum KeyCommand {
         /// Key id or alias/NAME.
         key: KeyRef,
     },
+    /// Give a key of origin EXTERNAL its material.
+    Import(material::ImportArgs),
+    /// Delete imported material, at once: the key is unusable until the same material is imported again.
+    DeleteImportedKeyMaterial(material::DeleteArgs),
+    /// Give a key a new material now. The old ones stay for what is encrypted under them.
+    Rotate {
+        /// Key id or alias/NAME.
+        key: KeyRef,
+    },
+    /// Give a key a new material every so often.
+    EnableRotation(rotation::EnableArgs),
+    /// Do so no longer.
+    DisableRotation {
+        /// Key id or alias/NAME.
+        key: KeyRef,
+    },
+    /// List when and how a key was rotated.
+    ListRotations(rotation::ListArgs),
+    /// Add tags to a key.
+    Tag(tags::TagArgs),
+    /// Remove tags from a key.
+    Untag(tags::UntagArgs),
+    /// Give a key another description.
+    UpdateDescription(tags::DescriptionArgs),
+    /// Encrypt a small secret, up to 4,096 bytes, from standard input to standard output.
+    Encrypt(crypto::EncryptArgs),
+    /// Decrypt what `cmkfs key encrypt` made, from standard input to standard output.
+    Decrypt(crypto::DecryptArgs),
+    /// Decrypt, and encrypt under another key; the plaintext does not appear.
+    ReEncrypt(crypto::ReEncryptArgs),
 }
 
 /// Runs `cmkfs key`.
@@ -67,5 +100,17 @@ pub fn run(global: &Global, command: KeyCommand) -> Result<(), CliError> {
         }
         KeyCommand::ScheduleDeletion(args) => deletion::schedule(global, &args),
         KeyCommand::CancelDeletion { key } => deletion::cancel(global, &key),
+        KeyCommand::Import(args) => material::import(global, &args),
+        KeyCommand::DeleteImportedKeyMaterial(args) => material::delete(global, &args),
+        KeyCommand::Rotate { key } => rotation::rotate(global, &key),
+        KeyCommand::EnableRotation(args) => rotation::enable(global, &args),
+        KeyCommand::DisableRotation { key } => rotation::disable(global, &key),
+        KeyCommand::ListRotations(args) => rotation::list(global, &args),
+        KeyCommand::Tag(args) => tags::tag(global, args),
+        KeyCommand::Untag(args) => tags::untag(global, &args),
+        KeyCommand::UpdateDescription(args) => tags::describe(global, args),
+        KeyCommand::Encrypt(args) => crypto::encrypt(global, args),
+        KeyCommand::Decrypt(args) => crypto::decrypt(global, args),
+        KeyCommand::ReEncrypt(args) => crypto::re_encrypt(global, args),
     }
 }

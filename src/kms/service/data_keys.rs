@@ -3,8 +3,8 @@
 use super::KeyService;
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
-use crate::ids::KeyId;
-use crate::kms::error::KmsError;
+use crate::ids::{KeyId, MaterialId};
+use crate::kms::error::{InvalidCiphertext, KmsError};
 use crate::kms::key::KeyRef;
 use crate::kms::material::UsableKey;
 use crate::kms::record::KeyRecord;
@@ -37,7 +37,7 @@ impl KeyService {
         context: &EncryptionContext,
     ) -> Result<DataKey, KmsError> {
         let key = self.store.key(envelope.key_id())?;
-        self.usable(&key.value, Operation::Decrypt, Some(envelope))?
+        self.usable(&key.value, Operation::Decrypt, Some(envelope.material_id()))?
             .unwrap(envelope, context)
     }
 
@@ -58,24 +58,23 @@ impl KeyService {
         Ok(())
     }
 
-    /// The material that `envelope` names, or else the current one.
-    fn usable(
+    /// The material of this id, or else the current one.
+    pub(super) fn usable(
         &self,
         key: &KeyRecord,
         operation: Operation,
-        envelope: Option<&Envelope>,
+        named: Option<MaterialId>,
     ) -> Result<UsableKey, KmsError> {
         UsableKey::admit(key, self.clock.now(), operation, || {
-            let id = match envelope {
+            let id = match named {
                 None => key.current_key_material_id,
-                Some(envelope) => {
-                    let named = envelope.material_id();
+                Some(named) => {
                     let mut known = key.permanent().map(|of| of.key_material_id);
-                    Some(
-                        known
-                            .find(|id| *id == named)
-                            .ok_or(KmsError::InvalidCiphertextException { key: key.key_id })?,
-                    )
+                    Some(known.find(|id| *id == named).ok_or(
+                        KmsError::InvalidCiphertextException(InvalidCiphertext::Rejected {
+                            key: key.key_id,
+                        }),
+                    )?)
                 }
             };
             match id {

@@ -22,7 +22,8 @@ impl KeyService {
     ) -> Result<ScheduledDeletion, KmsError> {
         let event = Event::new("ScheduleKeyDeletion")
             .asked(key)
-            .with("pendingWindowInDays", window.days());
+            .with("pendingWindowInDays", window.days())
+            .restricting();
         self.change(event, |change| {
             let old = self.admit(&mut change.event, key, Operation::ScheduleKeyDeletion)?;
             let record = old.value.pending_deletion(self.clock.now(), window);

@@ -7,7 +7,7 @@ use super::KeyService;
 use super::aliases::aliases;
 use crate::clock::Timestamp;
 use crate::crypto::kdf::material_id;
-use crate::ids::KeyId;
+use crate::ids::{KeyId, MaterialId};
 use crate::kms::due::Due;
 use crate::kms::error::KmsError;
 use crate::kms::event::Event;
@@ -97,7 +97,10 @@ impl KeyService {
             Due::Expiry(_) => "DeleteExpiredKeyMaterial",
             Due::Rotation => "RotateKey",
         };
-        let mut event = Event::of_service(name).asked(&id.into());
+        let mut event = Event::new(name).by_itself().asked(&id.into());
+        if due != Due::Rotation {
+            event = event.restricting();
+        }
         event.about(id);
         let mut change = Transaction::begin(&self.store, event)?;
         let old = match self.store.key(id) {
@@ -114,7 +117,9 @@ impl KeyService {
                 change.destroy_material(id, material);
                 change.put_key(Some(&old), &record)?;
             }
-            Due::Rotation => self.rotate(&mut change, &old, RotationType::Automatic)?,
+            Due::Rotation => {
+                self.rotate(&mut change, &old, RotationType::Automatic)?;
+            }
         }
         change.commit()
     }
@@ -131,13 +136,13 @@ impl KeyService {
         Ok(())
     }
 
-    /// Gives a key a new generated material.
+    /// Gives a key a new generated material, and returns its id.
     pub(super) fn rotate(
         &self,
         change: &mut Transaction<'_>,
         old: &Stored<KeyRecord>,
         rotation_type: RotationType,
-    ) -> Result<(), KmsError> {
+    ) -> Result<MaterialId, KmsError> {
         let key = old.value.key_id;
         let material = Secret::random()?;
         let id = material_id(&key, &material);
@@ -145,6 +150,7 @@ impl KeyService {
         change.event.note("rotationType", rotation_type.as_str());
         change.put_material(key, id, &material);
         let now = self.clock.now();
-        change.put_key(Some(old), &old.value.rotated(now, id, rotation_type))
+        change.put_key(Some(old), &old.value.rotated(now, id, rotation_type))?;
+        Ok(id)
     }
 }

@@ -92,7 +92,10 @@ impl KeyService {
     /// # Errors
     /// [`KmsError::NotFoundException`], [`KmsError::KMSInvalidStateException`].
     pub fn enable_key(&self, key: &KeyRef) -> Result<KeyId, KmsError> {
-        self.change_state(Event::new("EnableKey"), key, Operation::EnableKey)
+        let id = self.change_state(Event::new("EnableKey"), key, Operation::EnableKey)?;
+        // A rotation that was due while the key was disabled.
+        self.run_due();
+        Ok(id)
     }
 
     /// DisableKey. Returns the key's id.
@@ -100,7 +103,8 @@ impl KeyService {
     /// # Errors
     /// [`KmsError::NotFoundException`], [`KmsError::KMSInvalidStateException`].
     pub fn disable_key(&self, key: &KeyRef) -> Result<KeyId, KmsError> {
-        self.change_state(Event::new("DisableKey"), key, Operation::DisableKey)
+        let event = Event::new("DisableKey").restricting();
+        self.change_state(event, key, Operation::DisableKey)
     }
 
     fn change_state(

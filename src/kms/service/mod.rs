@@ -1,6 +1,6 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys` · `deletion`: the operations, by what they are about; `due`: what is done because its
+//! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they are about; `due`: what is done because its
 //! time has come. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
@@ -8,10 +8,14 @@
 //! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
 
 mod aliases;
+mod crypto;
 mod data_keys;
 mod deletion;
 mod due;
 mod keys;
+mod material;
+mod rotation;
+mod tags;
 
 use std::path::Path;
 use std::sync::Arc;
