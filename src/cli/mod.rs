@@ -2,7 +2,7 @@
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
 //! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · `obey` what mounts do about a change of a key ·
-//! [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
+//! [`output`] tables and JSON · [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
@@ -17,6 +17,7 @@ pub mod mount;
 pub mod obey;
 pub mod output;
 pub mod progress;
+pub mod raw;
 pub mod status;
 pub mod unmount;
 
