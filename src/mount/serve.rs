@@ -93,8 +93,9 @@ fn run(
     let watcher = Arc::new(Watcher::new(
         Arc::clone(fs),
         connected.write_back(),
-        connected.invalidator(),
+        connected.notifier(),
         connected.in_flight(),
+        connected.refused_writes(),
     ));
     let handler = Handler {
         volume: Arc::clone(fs),

@@ -13,12 +13,10 @@ use rustix::fs::{FileType, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::{FileSystem, kind_of};
-use crate::crypto::name;
 use crate::crypto::object::ObjectKeys;
-use crate::format::names::{self, BackingName};
 use crate::fs::backing::At;
-use crate::fs::directory::read_long;
-use crate::fs::error::{Damage, FsResult};
+use crate::fs::directory::open_entry_name;
+use crate::fs::error::{FsError, FsResult};
 use crate::fs::inodes::{BackingId, Inode};
 use crate::fs::types::{Attributes, DirectoryEntry, FileKind, Fill, HandleId, NodeId};
 
@@ -229,6 +227,8 @@ impl FileSystem {
             return match self.look_up_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
                 Ok(attributes) => Ok(Some((attributes.node, attributes.kind, Some(attributes)))),
                 Err(error) if gone(&error) => Ok(None),
+                // A name is its directory's; what it names has a CMK of its own, which is withdrawn. The name alone, then.
+                Err(FsError::Key(_)) => self.entry_attributes(handle, raw, false),
                 Err(error) => Err(error),
             };
         }
@@ -265,17 +265,7 @@ impl FileSystem {
         keys: &ObjectKeys,
         name: &CStr,
     ) -> Option<Vec<u8>> {
-        let opened = match BackingName::classify(name.to_bytes()) {
-            BackingName::Reserved | BackingName::Temporary => return None,
-            BackingName::Inline(text) => names::from_text(text)
-                .and_then(|encrypted| name::open(keys, encrypted).ok())
-                .ok_or(Damage::Authentication { what: "a name" }.into()),
-            BackingName::Long => match read_long(&self.core, &handle.fd, keys, name) {
-                Err(error) if error.errno() == Errno::NOENT => return None,
-                opened => opened,
-            },
-            BackingName::Foreign => Err(Damage::Authentication { what: "a name" }.into()),
-        };
+        let opened = open_entry_name(&self.core, &handle.fd, keys, name);
         let plain = opened.inspect_err(|error| {
             let directory = self.backing_path(handle.inode.node);
             log::warn!(
@@ -283,7 +273,7 @@ impl FileSystem {
                 directory.join(&*name.to_string_lossy()).display()
             );
         });
-        plain.ok()
+        plain.ok().flatten()
     }
 
     /// The handle is closed.

@@ -52,6 +52,10 @@ impl FileSystem {
         let kind = kind_of(&stat);
         let size = self.size_at(kind, &stat, at)?;
         let inode = self.inodes.look_up(&stat, kind, parent, name.to_owned());
+        if let Err(error) = self.check_own_key(&inode) {
+            self.inodes.forget(inode.node, 1);
+            return Err(error);
+        }
         Ok(self.attributes_of(inode.node, kind, &stat, size))
     }
 
