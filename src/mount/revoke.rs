@@ -204,8 +204,13 @@ impl Watcher {
         }
         // A write(2) that was under way may have gone on filling pages; no other can have begun. Its pages go now, and once
         // more with the next step.
-        let written = withdrawn.nodes.iter().filter(|node| self.fs.has_writers(**node));
-        written.clone().for_each(|node| self.refused_writes.add(*node));
+        let written = withdrawn
+            .nodes
+            .iter()
+            .filter(|node| self.fs.has_writers(**node));
+        written
+            .clone()
+            .for_each(|node| self.refused_writes.add(*node));
         self.drop_refused_writes();
         written.for_each(|node| self.refused_writes.add(*node));
         (inodes, names)
