@@ -133,8 +133,8 @@ fn has_test(sources: &[String], name: &str) -> bool {
 fn every_test_that_a_document_names_is_there() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = vec![std::fs::read_to_string(root.join("src/crypto/name.rs")).unwrap()];
-    let entries =
-        ["tests", "tests/programs"].map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
+    let entries = ["tests", "tests/programs", "tests/revoke"]
+        .map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
     for entry in entries.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "rs") {

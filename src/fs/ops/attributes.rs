@@ -24,12 +24,16 @@ impl FileSystem {
         self.stat(&inode)
     }
 
-    /// Fails if the keys that guard an inode may not be used: its own and, unless it is open, its directory's. The root has
-    /// nothing to hide.
+    /// Fails if the keys that guard an inode may not be used: its own and, unless it is in use already, those of the
+    /// directory in which it was found. The root has nothing to hide.
     pub(super) fn check_key_of(&self, inode: &Arc<Inode>) -> FsResult<()> {
         let Some(parent) = inode.parent() else {
             return Ok(());
         };
+        if let Some(header) = inode.directory.known_header() {
+            header.object.keys(&self.core.ring)?;
+            return Ok(());
+        }
         let (file, is_open) = {
             let slot = inode.file.lock();
             (slot.file.clone(), slot.handles > 0)

@@ -16,7 +16,7 @@ use super::{FileSystem, kind_of};
 use crate::crypto::object::ObjectKeys;
 use crate::fs::backing::At;
 use crate::fs::directory::open_entry_name;
-use crate::fs::error::{FsError, FsResult};
+use crate::fs::error::FsResult;
 use crate::fs::inodes::{BackingId, Inode};
 use crate::fs::types::{Attributes, DirectoryEntry, FileKind, Fill, HandleId, NodeId};
 
@@ -46,6 +46,14 @@ struct RawEntry {
     number: u64,
     file_type: FileType,
     next_position: u64,
+}
+
+/// What stands behind an entry.
+struct Found {
+    node: NodeId,
+    kind: FileKind,
+    attributes: Option<Attributes>,
+    is_withdrawn: bool,
 }
 
 /// Bytes asked of the backing directory at a time.
@@ -193,21 +201,29 @@ impl FileSystem {
                 kind,
                 name,
                 attributes: None,
+                is_withdrawn: false,
             }));
         }
         let Some(name) = self.plain_name(handle, keys, &raw.name) else {
             return Ok(Fill::Taken);
         };
         let name = OsStr::from_bytes(&name);
-        let Some((node, kind, attributes)) = self.entry_attributes(handle, raw, plus)? else {
+        let Some(found) = self.entry_attributes(handle, raw, plus)? else {
             return Ok(Fill::Taken);
         };
+        let Found {
+            node,
+            kind,
+            attributes,
+            is_withdrawn,
+        } = found;
         let fill = receive(DirectoryEntry {
             node,
             next_offset,
             kind,
             name,
             attributes,
+            is_withdrawn,
         });
         if fill == Fill::Full && attributes.is_some() {
             self.inodes.forget(node, 1);
@@ -221,14 +237,18 @@ impl FileSystem {
         handle: &DirectoryHandle,
         raw: &RawEntry,
         plus: bool,
-    ) -> FsResult<Option<(NodeId, FileKind, Option<Attributes>)>> {
+    ) -> FsResult<Option<Found>> {
         let gone = |error: &crate::fs::FsError| error.errno() == Errno::NOENT;
         if plus {
-            return match self.look_up_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
-                Ok(attributes) => Ok(Some((attributes.node, attributes.kind, Some(attributes)))),
+            return match self.find_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
+                Ok((inode, attributes)) => Ok(Some(Found {
+                    node: attributes.node,
+                    kind: attributes.kind,
+                    attributes: Some(attributes),
+                    // A name is its directory's; what it names may have a CMK of its own.
+                    is_withdrawn: self.check_own_key(&inode).is_err(),
+                })),
                 Err(error) if gone(&error) => Ok(None),
-                // A name is its directory's; what it names has a CMK of its own, which is withdrawn. The name alone, then.
-                Err(FsError::Key(_)) => self.entry_attributes(handle, raw, false),
                 Err(error) => Err(error),
             };
         }
@@ -254,7 +274,12 @@ impl FileSystem {
             device: handle.inode.backing.device,
             number: raw.number,
         };
-        Ok(Some((self.inodes.number(backing), kind, None)))
+        Ok(Some(Found {
+            node: self.inodes.number(backing),
+            kind,
+            attributes: None,
+            is_withdrawn: false,
+        }))
     }
 
     /// The plaintext name behind a backing name; `None` for what is not an object's. A name that was tampered with is

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, KernelConfig, LockOwner,
@@ -467,11 +467,16 @@ impl Filesystem for Adapter {
                     // fuser takes the entry's number from here, and the kernel counts no lookup of these two.
                     attributes.ino = node;
                 }
+                let valid = if entry.is_withdrawn {
+                    Duration::ZERO
+                } else {
+                    VALID
+                };
                 if reply.add(
                     node,
                     entry.next_offset,
                     entry.name,
-                    &VALID,
+                    &valid,
                     &attributes,
                     GENERATION,
                 ) {
