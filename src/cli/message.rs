@@ -90,7 +90,7 @@ fn hint(error: &CliError) -> Option<String> {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
         }
         CliError::Unanswered(_) => Some(
-            "the key is changed, and no mount that starts now is given it; a mount that runs again notices by itself; to be certain, end it: kill -9 PROCESS, then umount -l its mountpoint"
+            "the key is changed, and no mount that starts now is given it; a mount that only was slow notices by itself; to be certain, end the programs that use it and its process, and unmount it"
                 .to_owned(),
         ),
         CliError::NoHome => Some("name it with --keys DIR or CMKFS_KEYS".to_owned()),

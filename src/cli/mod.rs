@@ -55,7 +55,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Init(args) => init::run(global, &args),
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) => status::run(global, &args),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
         Command::Keys(command) => keys::run(global, command),

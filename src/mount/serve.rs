@@ -127,8 +127,9 @@ fn run(
     let watcher = Arc::new(Watcher::new(
         Arc::clone(fs),
         connected.write_back(),
-        connected.invalidator(),
+        connected.notifier(),
         connected.in_flight(),
+        connected.refused_writes(),
     ));
     let (recorded, timely) = (Arc::clone(&keys), Arc::clone(&keys));
     let handler = Handler {

@@ -43,7 +43,7 @@ fn switch(
     let service = keystore::open(global)?;
     let key = service.describe_key(&args.key)?.key_id;
     let make = || Ok(make(&service, &key.into())?);
-    let (key, obedience) = obey::change(service.dir(), args.obey, key, make)?;
+    let (key, obedience) = obey::change(&service, args.obey, key, make)?;
     match args.output.output {
         Format::Json => {
             output::json(&obedience)?;
