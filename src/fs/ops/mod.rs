@@ -1,7 +1,8 @@
 //! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
-//! files · [`listing`] directories · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background.
+//! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background.
 
 mod attributes;
+mod binding;
 mod files;
 mod handles;
 mod links;
