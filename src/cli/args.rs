@@ -13,6 +13,7 @@ use super::keys::KeysCommand;
 use super::mount::MountArgs;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
+use super::volume::VolumeCommand;
 
 /// An encrypting filesystem whose mounts obey their customer master keys, live.
 #[derive(Debug, Parser)]
@@ -68,6 +69,9 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Show what is mounted.
     Status(StatusArgs),
+    /// Look at a volume as a whole, remove what is dead in it.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Make, look at, enable and disable keys.
     #[command(subcommand)]
     Key(KeyCommand),

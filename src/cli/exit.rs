@@ -96,6 +96,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
 const fn code_of_volume(error: &VolumeError) -> u8 {
     match error {
         VolumeError::NotEmpty { .. } => EXISTS,
+        VolumeError::Dead { .. } => STATE,
         VolumeError::NotAVolume { .. } => NOT_FOUND,
         VolumeError::InUse { .. } => IN_USE,
         VolumeError::WrongKeyStore { .. } | VolumeError::Damaged { .. } => DAMAGED,
@@ -107,7 +108,8 @@ const fn code_of_volume(error: &VolumeError) -> u8 {
 fn code(error: &CliError) -> u8 {
     match error {
         CliError::Kms(error) => code_of_kms(error),
-        CliError::Damaged(_) => DAMAGED,
+        CliError::Damaged(_) | CliError::DamagedObjects(_) => DAMAGED,
+        CliError::Unremoved(_) | CliError::Unconfirmed => FAILURE,
         CliError::KeysExist { .. } => EXISTS,
         CliError::NoHome | CliError::Option(_) => USAGE,
         CliError::Mount(error) => code_of_mount(error),

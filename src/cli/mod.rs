@@ -1,10 +1,11 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
-//! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
+//! `init`, `mount`, `unmount`, `status`, `generate`, `volume` one file a noun · [`confirm`] questions · [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
+pub mod confirm;
 pub mod exit;
 pub mod generate;
 pub mod init;
@@ -17,6 +18,7 @@ pub mod output;
 pub mod progress;
 pub mod status;
 pub mod unmount;
+pub mod volume;
 
 use std::process::ExitCode;
 
@@ -53,6 +55,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Volume(command) => volume::run(global, &command),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
         Command::Keys(command) => keys::run(global, command),

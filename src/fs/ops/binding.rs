@@ -29,6 +29,13 @@ use crate::fs::inodes::Inode;
 use crate::fs::types::{FileKind, NodeId, ROOT_NODE};
 use crate::sys::identity;
 
+/// An encrypted attribute.
+struct Attribute {
+    stored: CString,
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
 impl FileSystem {
     /// Runs `work` on what lies at a path relative to the root of the volume. Symlinks on the way are not followed.
     ///
@@ -91,7 +98,7 @@ impl FileSystem {
         let mut replace = || -> FsResult<()> {
             {
                 let keys = header.object.keys(&self.core.ring)?;
-                for (_, name, value) in &attributes {
+                for Attribute { name, value, .. } in &attributes {
                     let new = stored_attribute(&keys, name)?;
                     let bytes = xattr::seal(&keys, name, value);
                     sealed.push(new.clone());
@@ -117,7 +124,7 @@ impl FileSystem {
         *inode.key.lock() = Some(header.object.key());
         inode.directory.replace_header(header);
         if !attributes.is_empty() {
-            let old: Vec<_> = attributes.into_iter().map(|(stored, ..)| stored).collect();
+            let old: Vec<_> = attributes.into_iter().map(|each| each.stored).collect();
             if self.remove_attributes(&inode, &old) {
                 let _ = backing.remove(directory, &aside);
             }
@@ -148,13 +155,13 @@ impl FileSystem {
             })
     }
 
-    /// The directory's encrypted attributes: stored name, name, value. Clears away what an interrupted binding has left.
+    /// The directory's encrypted attributes. Clears away what an interrupted binding has left.
     fn encrypted_attributes(
         &self,
         inode: &Arc<Inode>,
         directory: BorrowedFd<'_>,
         keys: &ObjectKeys,
-    ) -> FsResult<Vec<(CString, Vec<u8>, Vec<u8>)>> {
+    ) -> FsResult<Vec<Attribute>> {
         let backing = &self.core.backing;
         let listed = match self.on_backing(inode, |at| backing.list_xattrs(at)) {
             Err(error) if error.errno() == Errno::OPNOTSUPP => Vec::new(),
@@ -170,7 +177,11 @@ impl FileSystem {
             let bytes = self.on_backing(inode, |at| backing.get_xattr(at, &stored))?;
             match xattr::open(keys, &bytes) {
                 Ok((name, value)) if stored_attribute(keys, &name)? == stored => {
-                    attributes.push((stored, name, value));
+                    attributes.push(Attribute {
+                        stored,
+                        name,
+                        value,
+                    });
                 }
                 _ if interrupted => leftovers.push(stored),
                 _ => {
@@ -194,7 +205,7 @@ impl FileSystem {
                 Ok(()) => true,
             }
         };
-        stored.iter().fold(true, |all, name| remove(name) && all)
+        stored.iter().filter(|name| !remove(name)).count() == 0
     }
 }
 
