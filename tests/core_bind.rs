@@ -435,15 +435,3 @@ fn what_is_created_while_a_directory_is_bound_is_never_lost() {
     }
     println!("{bound} bound, {refused} refused");
 }
-
-#[test]
-fn a_path_leads_to_its_node_and_nowhere_else() {
-    let volume = TestVolume::new();
-    let fs = volume.open();
-    let below = mkdir(&fs, mkdir(&fs, ROOT_NODE, "a"), "b");
-    let at = |path: &str| fs.at_path(path.as_ref(), Ok);
-    assert_eq!(at("").unwrap(), ROOT_NODE);
-    assert_eq!(at("a/b").unwrap(), below);
-    assert_eq!(errno(at("a/c")), Some(Errno::NOENT));
-    assert_eq!(errno(at("a/../a")), Some(Errno::INVAL));
-}

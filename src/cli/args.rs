@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::alias::AliasCommand;
+use super::bind::BindArgs;
 use super::exit;
 use super::generate::GenerateCommand;
 use super::init::InitArgs;
@@ -69,6 +70,8 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Show what is mounted.
     Status(StatusArgs),
+    /// Bind an empty directory of a mounted volume to a key: what is created in it is wrapped under that.
+    Bind(BindArgs),
     /// Look at a volume as a whole, remove what is dead in it.
     #[command(subcommand)]
     Volume(VolumeCommand),

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use super::bind::BindError;
 use super::message::CliError;
 use crate::kms::KmsError;
 use crate::mount::MountError;
@@ -21,7 +22,8 @@ Exit codes:
    7  wrong passphrase, or none to be had
    8  the key directory or root key file is open to other users
    9  something stored is damaged, or does not belong together
-  10  in use: by a mount, or a mount by a program";
+  10  in use: by a mount, or a mount by a program
+  11  a key was changed, but a mount has not said that it obeys";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -33,6 +35,7 @@ const PASSPHRASE: u8 = 7;
 const PERMISSIONS: u8 = 8;
 const DAMAGED: u8 = 9;
 const IN_USE: u8 = 10;
+const UNANSWERED: u8 = 11;
 
 /// The exit code of a failed command.
 #[must_use]
@@ -84,6 +87,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
         | MountError::Refused { .. }
         | MountError::Helper(_)
         | MountError::Unmount { .. }
+        | MountError::Control { .. }
         | MountError::Session(_)
         | MountError::Silent { .. }
         | MountError::Shutdown(_)
@@ -109,11 +113,18 @@ fn code(error: &CliError) -> u8 {
     match error {
         CliError::Kms(error) => code_of_kms(error),
         CliError::Damaged(_) | CliError::DamagedObjects(_) => DAMAGED,
+        CliError::Bind { why, .. } => match why {
+            BindError::NotEmpty => EXISTS,
+            BindError::NotADirectory => USAGE,
+            BindError::Refused(_) => FAILURE,
+        },
+        CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
         CliError::Unremoved(_) | CliError::Unconfirmed => FAILURE,
         CliError::KeysExist { .. } => EXISTS,
         CliError::NoHome | CliError::Option(_) => USAGE,
         CliError::Mount(error) => code_of_mount(error),
         CliError::Volume(error) => code_of_volume(error),
+        CliError::Unanswered(_) => UNANSWERED,
         CliError::Reported(code) => *code,
         // Whoever reads the output has seen enough.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,

@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
+use super::bind::BindError;
+use super::obey::Unanswered;
 use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
 use crate::mount::MountError;
@@ -18,6 +20,25 @@ pub enum CliError {
     /// Some of what was to be read is damaged; the rest was shown.
     #[error("{} of the key directory's files cannot be used", .0.len())]
     Damaged(Vec<KmsError>),
+    /// A directory cannot be bound to a key.
+    #[error("cannot bind {}: {}", path.display(), why)]
+    Bind {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        why: BindError,
+    },
+    /// A path that no mounted volume holds.
+    #[error("{} is in no mounted volume", .0.display())]
+    NotInAVolume(PathBuf),
+    /// The mount cannot be spoken to.
+    #[error("the mount on {} cannot be reached through the key directory {}", mountpoint.display(), keys.display())]
+    Unreached {
+        /// Where the volume is mounted.
+        mountpoint: PathBuf,
+        /// The key directory.
+        keys: PathBuf,
+    },
     /// Some objects of a volume cannot be read; the rest was shown.
     #[error("{} objects of the volume cannot be read", .0.count)]
     DamagedObjects(volume::census::Damaged),
@@ -45,6 +66,9 @@ pub enum CliError {
     /// A process started by this one has said what failed, and ended with this exit code.
     #[error("the mount process ended with exit code {0}")]
     Reported(u8),
+    /// A key was changed, and these mounts have not said that they obey.
+    #[error("{}", list(.0))]
+    Unanswered(Vec<Unanswered>),
     /// Nothing says where the key directory is.
     #[error("cannot tell where the key directory is: neither HOME nor XDG_DATA_HOME is set")]
     NoHome,
@@ -105,10 +129,26 @@ fn hint(error: &CliError) -> Option<String> {
         CliError::DamagedObjects(_) => {
             Some("bring these files back from a backup of the volume".to_owned())
         }
+        CliError::Bind { why, .. } => match why {
+            BindError::NotEmpty => Some(
+                "make a new directory, bind that, and move there what is in this one: moving encrypts it anew".to_owned(),
+            ),
+            BindError::NotADirectory | BindError::Refused(_) => None,
+        },
+        CliError::NotInAVolume(_) => {
+            Some("only a directory of a mounted volume can be named here; `cmkfs status` shows what is mounted".to_owned())
+        }
+        CliError::Unreached { .. } => Some(
+            "name the key directory it was mounted with: --keys DIR or CMKFS_KEYS; `cmkfs status` shows whether it answers".to_owned(),
+        ),
         CliError::Unconfirmed => Some("--yes answers the question".to_owned()),
         CliError::KeysExist { .. } => {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
         }
+        CliError::Unanswered(_) => Some(
+            "the key is changed, and no mount that starts now is given it; a mount that runs again notices by itself; to be certain, end it: kill -9 PROCESS, then umount -l its mountpoint"
+                .to_owned(),
+        ),
         CliError::NoHome => Some("name it with --keys DIR or CMKFS_KEYS".to_owned()),
         CliError::Mount(error) => error.hint(),
         CliError::Option(error) => match error {
@@ -121,6 +161,11 @@ fn hint(error: &CliError) -> Option<String> {
         | CliError::Reported(_)
         | CliError::Unremoved(_) => None,
     }
+}
+
+fn list(unanswered: &[Unanswered]) -> String {
+    let lines: Vec<_> = unanswered.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 fn volume_hint(error: &VolumeError) -> Option<String> {

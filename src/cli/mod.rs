@@ -1,10 +1,13 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
-//! `init`, `mount`, `unmount`, `status`, `generate`, `volume` one file a noun · [`confirm`] questions · [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
+//! `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume` one file a noun · `obey` what mounts do about a change
+//! of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON · [`progress`] bars ·
+//! [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
+pub mod bind;
 pub mod confirm;
 pub mod exit;
 pub mod generate;
@@ -14,8 +17,10 @@ pub mod keys;
 pub mod keystore;
 pub mod message;
 pub mod mount;
+pub mod obey;
 pub mod output;
 pub mod progress;
+pub mod reach;
 pub mod status;
 pub mod unmount;
 pub mod volume;
@@ -55,6 +60,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Bind(args) => bind::run(global, &args),
         Command::Volume(command) => volume::run(global, &command),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),

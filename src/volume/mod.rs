@@ -28,7 +28,6 @@ use lock::VolumeLock;
 use crate::crypto::header::{seal_volume, verify_volume};
 use crate::crypto::object::ObjectKeys;
 use crate::format::envelope::{EncryptionContext, ObjectKind};
-use crate::format::header::KeyBinding;
 use crate::format::names::{DIRECTORY_FILE, VOLUME_FILE};
 use crate::format::volume::{VOLUME_LEN, VolumeFile};
 use crate::fs::FileSystem;
@@ -112,13 +111,9 @@ pub fn create(
     }
     let volume = VolumeId::random();
     let port = Arc::new(ServicePort::new(Arc::clone(keys)));
-    let binding = match key {
-        KeyRef::Id(id) => KeyBinding::Key(*id),
-        KeyRef::Alias(alias) => KeyBinding::Alias(alias.to_string()),
-    };
     let context = volume_context(volume);
     let (data_key, envelope) = keys.generate_data_key(key, &context)?;
-    FileSystem::make_root(&root, volume, port, &binding).map_err(|source| {
+    FileSystem::make_root(&root, volume, port, &keys::binding_of(key)).map_err(|source| {
         VolumeError::Filesystem {
             path: directory.to_owned(),
             source,

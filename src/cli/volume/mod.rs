@@ -3,14 +3,13 @@
 pub mod info;
 pub mod purge;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
 use super::args::Global;
 use super::message::CliError;
-use crate::mount::mountinfo;
+use super::reach;
 use crate::sys::process::raise_descriptor_limit;
 use crate::volume;
 
@@ -45,19 +44,10 @@ pub fn run(global: &Global, command: &VolumeCommand) -> Result<(), CliError> {
 /// # Errors
 /// Where the path cannot be looked at.
 pub fn ciphertext_of(path: &Path) -> Result<PathBuf, CliError> {
-    let failed = |source| CliError::Io {
-        action: "find",
-        path: path.to_owned(),
-        source,
-    };
-    if volume::exists(path)? {
-        return path.canonicalize().map_err(failed);
+    // In a mount whose key is refused nobody can tell.
+    if volume::exists(path).unwrap_or(false) {
+        return Ok(path.to_owned());
     }
-    let device = path.metadata().map_err(failed)?.dev();
-    let device = (rustix::fs::major(device), rustix::fs::minor(device));
-    let mounts = mountinfo::list().map_err(failed)?;
-    let mount = mounts
-        .into_iter()
-        .rfind(|mount| mount.is_cmkfs() && mount.device == device);
+    let mount = reach::mount_of(path)?;
     Ok(mount.map_or_else(|| path.to_owned(), |mount| mount.source.into()))
 }

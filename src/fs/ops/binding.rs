@@ -8,7 +8,6 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Component, Path};
 use std::sync::Arc;
 
 use rustix::fs::{OFlags, RenameFlags, XattrFlags};
@@ -37,31 +36,6 @@ struct Attribute {
 }
 
 impl FileSystem {
-    /// Runs `work` on what lies at a path relative to the root of the volume. Symlinks on the way are not followed.
-    ///
-    /// # Errors
-    /// ENOENT and what else the lookups say; EINVAL for a path that leads upwards.
-    pub fn at_path<T>(&self, path: &Path, work: impl FnOnce(NodeId) -> FsResult<T>) -> FsResult<T> {
-        let mut known = Vec::new();
-        let walk = || {
-            let mut node = ROOT_NODE;
-            for component in path.components() {
-                match component {
-                    Component::Normal(name) => node = self.lookup(node, name)?.node,
-                    Component::CurDir | Component::RootDir => continue,
-                    Component::ParentDir | Component::Prefix(_) => return Err(Errno::INVAL.into()),
-                }
-                known.push(node);
-            }
-            work(node)
-        };
-        let result = walk();
-        for node in known.into_iter().rev() {
-            self.forget(node, 1);
-        }
-        result
-    }
-
     /// Binds an empty directory: it gets a new data key under the CMK that `binding` names now, and what is created in it
     /// from then on is wrapped under the CMK that `binding` names then. Its attributes stay.
     ///
