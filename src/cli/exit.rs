@@ -53,7 +53,7 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-const fn code_of_kms(error: &KmsError) -> u8 {
+fn code_of_kms(error: &KmsError) -> u8 {
     match error {
         KmsError::NotFoundException { .. } | KmsError::NoStore { .. } => NOT_FOUND,
         KmsError::AlreadyExistsException { .. } => EXISTS,
@@ -70,7 +70,8 @@ const fn code_of_kms(error: &KmsError) -> u8 {
         KmsError::InvalidCiphertextException { .. }
         | KmsError::Damaged { .. }
         | KmsError::WrongStore { .. } => DAMAGED,
-        KmsError::Io { .. } | KmsError::Random(_) => FAILURE,
+        KmsError::NotRecorded(source) => code_of_kms(source),
+        KmsError::Io { .. } | KmsError::Unfinished(_) | KmsError::Random(_) => FAILURE,
     }
 }
 
@@ -97,7 +98,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
     }
 }
 
-const fn code_of_volume(error: &VolumeError) -> u8 {
+fn code_of_volume(error: &VolumeError) -> u8 {
     match error {
         VolumeError::NotEmpty { .. } => EXISTS,
         VolumeError::Dead { .. } => STATE,

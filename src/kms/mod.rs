@@ -2,23 +2,30 @@
 //!
 //! [`service`] one door, one method an operation · [`state`] which operation is allowed in which state · [`key`] what is
 //! known of a key · [`alias`] names for keys · [`material`] usable keys · `cache` what was read and is still so ·
-//! `store` records on disk · `create` making a key directory · `root` its root key · `seal` sealed records ·
+//! `store` records on disk · `transaction` changing them · `journal` whole or not at all · `reserve` room for a full disk · `event` what is written down of an operation, [`audit`] where · `create` making a key directory · `root` its root key · `seal` sealed records ·
 //! `verify` reads every record · `storage` files, locks, atomic replacement · [`error`] what can go wrong.
 
 pub mod alias;
+pub mod audit;
 mod cache;
 mod create;
 pub mod error;
+mod event;
+mod journal;
 pub mod key;
 pub mod material;
+mod reserve;
 pub mod root;
 mod seal;
 pub mod service;
 pub mod state;
 mod storage;
 mod store;
+mod transaction;
 mod verify;
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tamper_tests;
 

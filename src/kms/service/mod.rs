@@ -1,0 +1,203 @@
+//! The one door to keys: one method an operation, named as AWS KMS names it.
+//!
+//! `keys` · `aliases` · `data_keys`: the operations, by what they are about · `usage` data keys, counted. Each goes through `change` or `read` here:
+//! what was done or refused is written down before anybody learns of it.
+//!
+//! Every method sees what other processes have changed since the last one: records are read anew whenever their files
+//! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
+
+mod aliases;
+mod data_keys;
+mod keys;
+mod usage;
+
+use usage::Pending;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::audit::identity::Identity;
+use super::audit::{self, AuditVerification, Recorder};
+use super::create;
+use super::error::KmsError;
+use super::event::{Event, Refusal};
+use super::key::{KeyRecord, KeyRef};
+use super::root::{NewProtection, PassphraseSource};
+use super::state::{self, KeyState, Operation};
+use super::store::{KeyStore, Stored};
+use super::transaction::{self, Transaction};
+use super::verify::{self, Verification};
+use crate::clock::Clock;
+use crate::format::keystore::Protection;
+use crate::ids::{KeyId, KeyStoreId};
+
+/// What could be listed, and what could not.
+#[derive(Debug)]
+pub struct Listing<T> {
+    /// The readable items.
+    pub items: Vec<T>,
+    /// One error for each unreadable one.
+    pub damaged: Vec<KmsError>,
+}
+
+/// The key service over one key directory.
+pub struct KeyService {
+    store: KeyStore,
+    clock: Arc<dyn Clock>,
+    recorder: Recorder,
+    pending: Pending,
+}
+
+impl KeyService {
+    /// Opens the key directory at `dir`.
+    ///
+    /// # Errors
+    /// [`KmsError::NoStore`] where there is none; all that is about the key directory and its passphrase.
+    pub fn open(
+        dir: &Path,
+        passphrases: &dyn PassphraseSource,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, KmsError> {
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let store = create::open(dir, passphrases, &recorder)?;
+        Ok(Self {
+            store,
+            clock,
+            recorder,
+            pending: Pending::default(),
+        })
+    }
+
+    /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
+    ///
+    /// # Errors
+    /// All that is about the key directory and its passphrase.
+    pub fn open_or_create(
+        dir: &Path,
+        protection: NewProtection,
+        passphrases: &dyn PassphraseSource,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, bool), KmsError> {
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
+        let service = Self {
+            store,
+            clock,
+            recorder,
+            pending: Pending::default(),
+        };
+        Ok((service, made))
+    }
+
+    /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
+    #[must_use]
+    pub fn acting_as(mut self, identity: Identity) -> Self {
+        self.recorder = Recorder::new(identity, Arc::clone(&self.clock));
+        self
+    }
+
+    /// Reads the whole audit log and says whether it is whole. Changes nothing, and is not written down.
+    #[must_use]
+    pub fn verify_audit(&self) -> AuditVerification {
+        audit::verify(&self.store)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn store(&self) -> &KeyStore {
+        &self.store
+    }
+
+    /// The id of the key directory.
+    #[must_use]
+    pub const fn store_id(&self) -> KeyStoreId {
+        self.store.id()
+    }
+
+    /// What protects the key directory's root key.
+    ///
+    /// # Errors
+    /// Where the store file cannot be read.
+    pub fn protection(&self) -> Result<Protection, KmsError> {
+        self.store.protection()
+    }
+
+    /// Where the key directory lies.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.store.dir()
+    }
+
+    /// The key that `key` stands for at the moment.
+    ///
+    /// # Errors
+    /// [`KmsError::NotFoundException`] for an alias that is not there; an id is not looked up.
+    pub fn resolve(&self, key: &KeyRef) -> Result<KeyId, KmsError> {
+        match key {
+            KeyRef::Id(id) => Ok(*id),
+            KeyRef::Alias(alias) => Ok(self.store.alias(alias)?.value.target_key_id),
+        }
+    }
+
+    /// Reads every record anew and says which are damaged.
+    ///
+    /// # Errors
+    /// Where the key directory itself cannot be read.
+    pub fn verify(&self) -> Result<Verification, KmsError> {
+        verify::verify(&self.store)
+    }
+
+    /// Runs an operation that may change the store: `operation` collects what is to change, which is then done whole or
+    /// not at all. Nothing is changed where it fails.
+    pub(super) fn change<T>(
+        &self,
+        event: Event,
+        operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
+    ) -> Result<T, KmsError> {
+        let mut transaction = Transaction::begin(&self.store, &self.recorder, event)?;
+        match operation(&mut transaction) {
+            Ok(result) => transaction.commit().map(|()| result),
+            Err(error) => Err(transaction.refuse(error)),
+        }
+    }
+
+    /// Runs an operation that changes nothing.
+    fn read<T>(
+        &self,
+        mut event: Event,
+        operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
+    ) -> Result<T, KmsError> {
+        let result = operation(&mut event);
+        event.refused = result.as_ref().err().map(Refusal::from);
+        let recorded = match transaction::take_turn(&self.store) {
+            Ok(_lock) => transaction::record(&self.store, &self.recorder, [&event]),
+            // There is nothing left that it could be written to, and nothing to protect.
+            Err(KmsError::NoStore { .. } | KmsError::WrongStore { .. }) if result.is_err() => {
+                Ok(())
+            }
+            Err(error) => Err(KmsError::NotRecorded(error.into())),
+        };
+        recorded.and(result)
+    }
+
+    /// The key that is asked for, once its state allows the operation. The event is about it from here on, refused or not.
+    fn admit(
+        &self,
+        event: &mut Event,
+        key: &KeyRef,
+        operation: Operation,
+    ) -> Result<Arc<Stored<KeyRecord>>, KmsError> {
+        let id = self.resolve(key)?;
+        event.about(id);
+        let key = self.store.key(id)?;
+        check_state(&key, operation)?;
+        Ok(key)
+    }
+}
+
+fn check_state(key: &Stored<KeyRecord>, operation: Operation) -> Result<KeyState, KmsError> {
+    state::transition(key.value.key_state, operation)
+        .map_err(|error| KmsError::from_state(key.value.key_id, error))
+}
+
+#[cfg(test)]
+pub(super) mod tests;
