@@ -90,7 +90,11 @@ fn switch(
     make: fn(&KeyService, &KeyRef) -> Result<KeyId, KmsError>,
 ) -> Result<(), CliError> {
     let service = keystore::open(global)?;
-    let key = service.describe_key(&args.key)?.key_id;
+    let key = match service.resolve(&args.key) {
+        Ok(key) => key,
+        // The operation itself says so, and writes it down.
+        Err(_) => make(&service, &args.key)?,
+    };
     let make = || Ok(make(&service, &key.into())?);
     let (key, obedience) = obey::change(service.dir(), args.obey, key, make)?;
     match args.output.output {
