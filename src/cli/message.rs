@@ -1,7 +1,7 @@
 //! Errors for people: what failed, why, and what to do next. The only place that gives advice.
 
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::bind::BindError;
 use super::obey::Unanswered;
@@ -216,6 +216,13 @@ fn state_hint(key: KeyId, why: InvalidState) -> String {
 const RESTORE: &str =
     "everything else in the key directory stays usable; bring these files back from a backup of it";
 
+const AUDIT_LOG: &str = "find out who changed it, with `cmkfs audit show` and `cmkfs audit verify`; then bring it back from a backup, or `cmkfs audit restart` moves it aside and begins a new one";
+
+fn is_audit_log(path: &Path) -> bool {
+    path.parent()
+        .is_some_and(|parent| parent.ends_with("audit"))
+}
+
 fn kms_hint(error: &KmsError) -> Option<String> {
     let text = match error {
         KmsError::NotFoundException { key, .. } => match key {
@@ -265,6 +272,7 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             "`cmkfs keys init` makes one; --keys DIR or CMKFS_KEYS names another".to_owned()
         }
         KmsError::NotAKeyDirectory { .. } => "give an empty directory, or one that does not exist yet".to_owned(),
+        KmsError::Damaged { path, .. } if is_audit_log(path) => AUDIT_LOG.to_owned(),
         KmsError::Damaged { .. } => {
             "bring the file back from a backup of the key directory; `cmkfs keys verify` shows what else is damaged"
                 .to_owned()
@@ -283,9 +291,7 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             format!("`chmod {mode} {}`, and ask yourself who may have read it", path.display())
         }
         KmsError::NotRecorded(source) => match &**source {
-            KmsError::Damaged { .. } => {
-                "what cannot be written down is not done; `cmkfs audit verify` shows what is wrong with the log".to_owned()
-            }
+            KmsError::Damaged { path, .. } if is_audit_log(path) => AUDIT_LOG.to_owned(),
             _ => "what cannot be written down is not done: make room, or make the key directory writable".to_owned(),
         },
         KmsError::Unfinished(_) => {
