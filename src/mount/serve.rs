@@ -100,7 +100,8 @@ fn run(
     let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step())
         .map_err(MountError::Session)?;
     // On a thread of its own: it may have to wait for another process's change, and the watcher may not.
-    let due = Ticker::start("cmkfs-due", DUE, move || keys.run_due()).map_err(MountError::Session)?;
+    let due =
+        Ticker::start("cmkfs-due", DUE, move || keys.run_due()).map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
     drop((watcher, sealer, due));
     unmounter.stop();
