@@ -21,7 +21,8 @@ Exit codes:
    7  wrong passphrase, or none to be had
    8  the key directory or root key file is open to other users
    9  something stored is damaged, or does not belong together
-  10  in use: by a mount, or a mount by a program";
+  10  in use: by a mount, or a mount by a program
+  11  a key was changed, but a mount has not said that it obeys";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -33,6 +34,7 @@ const PASSPHRASE: u8 = 7;
 const PERMISSIONS: u8 = 8;
 const DAMAGED: u8 = 9;
 const IN_USE: u8 = 10;
+const UNANSWERED: u8 = 11;
 
 /// The exit code of a failed command.
 #[must_use]
@@ -50,7 +52,7 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-const fn code_of_kms(error: &KmsError) -> u8 {
+fn code_of_kms(error: &KmsError) -> u8 {
     match error {
         KmsError::NotFoundException { .. } | KmsError::NoStore { .. } => NOT_FOUND,
         KmsError::AlreadyExistsException { .. } => EXISTS,
@@ -70,7 +72,8 @@ const fn code_of_kms(error: &KmsError) -> u8 {
         KmsError::InvalidCiphertextException { .. }
         | KmsError::Damaged { .. }
         | KmsError::WrongStore { .. } => DAMAGED,
-        KmsError::Io { .. } | KmsError::Random(_) => FAILURE,
+        KmsError::NotRecorded(source) => code_of_kms(source),
+        KmsError::Io { .. } | KmsError::Unfinished(_) | KmsError::Random(_) => FAILURE,
     }
 }
 
@@ -87,6 +90,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
         | MountError::Refused { .. }
         | MountError::Helper(_)
         | MountError::Unmount { .. }
+        | MountError::Control { .. }
         | MountError::Session(_)
         | MountError::Silent { .. }
         | MountError::Shutdown(_)
@@ -96,7 +100,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
     }
 }
 
-const fn code_of_volume(error: &VolumeError) -> u8 {
+fn code_of_volume(error: &VolumeError) -> u8 {
     match error {
         VolumeError::NotEmpty { .. } => EXISTS,
         VolumeError::NotAVolume { .. } => NOT_FOUND,
@@ -115,6 +119,7 @@ fn code(error: &CliError) -> u8 {
         CliError::NoHome | CliError::Option(_) => USAGE,
         CliError::Mount(error) => code_of_mount(error),
         CliError::Volume(error) => code_of_volume(error),
+        CliError::Unanswered(_) => UNANSWERED,
         CliError::Reported(code) => *code,
         // Whoever reads the output has seen enough.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,

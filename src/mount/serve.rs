@@ -9,6 +9,9 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::control::handler::Handler;
+use super::control::registry::Socket;
+use super::control::server::{Reporter, Server};
 use super::error::MountError;
 use super::mountpoint::{Mounted, Place};
 use super::options::MountOptions;
@@ -24,12 +27,17 @@ const SEALING: Duration = Duration::from_secs(2);
 /// How often deletions, expiries and rotations are done whose time has come.
 const DUE: Duration = Duration::from_secs(1);
 
+/// How often what was done with data keys is written into the audit log: at most a second late.
+const RECORDING: Duration = Duration::from_millis(500);
+
 /// All that a mount needs.
 pub struct Job {
     /// The opened volume.
     pub fs: Volume,
     /// Its keys.
     pub keys: Arc<KeyService>,
+    /// Where commands reach the mount, since before the volume was opened.
+    pub socket: Socket,
     /// Where to mount it.
     pub place: Place,
     /// What shows as the mount's source.
@@ -56,6 +64,7 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let Job {
         fs,
         keys,
+        socket,
         place,
         source,
         options,
@@ -67,7 +76,17 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)
-        .and_then(|connected| run(&fs, keys, &mounted, connected, signals, ready));
+        .and_then(|connected| {
+            run(
+                &fs,
+                Arc::clone(&keys),
+                socket,
+                &mounted,
+                connected,
+                signals,
+                ready,
+            )
+        });
     if result.is_err() {
         // Nobody answers there any more.
         if let Err(error) = mounted.unmount(true) {
@@ -75,23 +94,50 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
         }
     }
     let shutdown = fs.shutdown().map_err(MountError::Shutdown);
+    // Sealing may have used keys to the last. Should it fail, the service tries again when it goes.
+    if let Err(error) = keys.flush_usage() {
+        log::error!("{error}");
+    }
     result.and(shutdown)
+}
+
+/// Says once that nothing can be written down, and once that it can again.
+fn record_usage(keys: &KeyService, is_failing: &mut bool) {
+    match keys.flush_usage() {
+        Ok(()) if *is_failing => {
+            log::info!("the audit log can be written again");
+            *is_failing = false;
+        }
+        Err(error) if !*is_failing => {
+            log::error!("{error}: no file is opened whose key is not in use already");
+            *is_failing = true;
+        }
+        Ok(()) | Err(_) => {}
+    }
 }
 
 fn run(
     fs: &Arc<Volume>,
     keys: Arc<KeyService>,
+    socket: Socket,
     mounted: &Arc<Mounted>,
     connected: Connected,
     signals: Signals,
     ready: impl FnOnce() -> Result<(), MountError>,
 ) -> Result<(), MountError> {
-    let mut watcher = Watcher::new(
+    let watcher = Arc::new(Watcher::new(
         Arc::clone(fs),
         connected.write_back(),
         connected.invalidator(),
         connected.in_flight(),
-    );
+    ));
+    let (recorded, tended) = (Arc::clone(&keys), Arc::clone(&keys));
+    let handler = Handler {
+        volume: Arc::clone(fs),
+        keys,
+        watcher: Arc::clone(&watcher),
+        mounted: Arc::clone(mounted),
+    };
     let running = connected.serve().map_err(MountError::Session)?;
     let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;
     let sealed = Arc::clone(fs);
@@ -101,9 +147,16 @@ fn run(
         .map_err(MountError::Session)?;
     // On a thread of its own: it may have to wait for another process's change, and the watcher may not.
     let due =
-        Ticker::start("cmkfs-due", DUE, move || keys.run_due()).map_err(MountError::Session)?;
+        Ticker::start("cmkfs-due", DUE, move || tended.run_due()).map_err(MountError::Session)?;
+    let mut is_failing = false;
+    let recorder = Ticker::start("cmkfs-audit", RECORDING, move || {
+        record_usage(&recorded, &mut is_failing);
+    })
+    .map_err(MountError::Session)?;
+    let answer = move |request, reporter: &Reporter<'_>| handler.answer(request, reporter);
+    let server = Server::start(socket, answer).map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
-    drop((watcher, sealer, due));
+    drop((server, watcher, sealer, recorder, due));
     unmounter.stop();
     result
 }

@@ -1,4 +1,4 @@
-//! `cmkfs key`: customer master keys. What can be typed, and who does it: `create` · `show` list and describe ·
+//! `cmkfs key`: customer master keys. What can be typed, and who does it: `create` · `show` list and describe · `switch` enable and disable ·
 //! `deletion` · `material` import · `rotation` · `tags` · `crypto` encrypt and decrypt.
 
 mod create;
@@ -7,14 +7,14 @@ mod deletion;
 mod material;
 mod rotation;
 mod show;
+mod switch;
 mod tags;
 
 use clap::Subcommand;
 
 use super::args::Global;
-use super::keystore;
 use super::message::CliError;
-use super::output::{self, OutputArgs};
+use super::output::OutputArgs;
 use crate::kms::key::KeyRef;
 
 /// The commands of `cmkfs key`.
@@ -33,15 +33,9 @@ pub enum KeyCommand {
         output: OutputArgs,
     },
     /// Make a disabled key usable again, in running mounts too.
-    Enable {
-        /// Key id or alias/NAME.
-        key: KeyRef,
-    },
+    Enable(switch::SwitchArgs),
     /// Make a key unusable until it is enabled again, in running mounts too.
-    Disable {
-        /// Key id or alias/NAME.
-        key: KeyRef,
-    },
+    Disable(switch::SwitchArgs),
     /// Make a key unusable now, and delete it with its material and aliases after a waiting period.
     ScheduleDeletion(deletion::ScheduleArgs),
     /// Keep a key that was to be deleted. It is disabled then.
@@ -90,14 +84,8 @@ pub fn run(global: &Global, command: KeyCommand) -> Result<(), CliError> {
         KeyCommand::Create(args) => create::run(global, args),
         KeyCommand::List(output) => show::list(global, output.output),
         KeyCommand::Describe { key, output } => show::describe(global, &key, output.output),
-        KeyCommand::Enable { key } => {
-            let id = keystore::open(global)?.enable_key(&key)?;
-            output::done(global, &format!("Enabled key {id}"))
-        }
-        KeyCommand::Disable { key } => {
-            let id = keystore::open(global)?.disable_key(&key)?;
-            output::done(global, &format!("Disabled key {id}"))
-        }
+        KeyCommand::Enable(args) => switch::enable(global, &args),
+        KeyCommand::Disable(args) => switch::disable(global, &args),
         KeyCommand::ScheduleDeletion(args) => deletion::schedule(global, &args),
         KeyCommand::CancelDeletion { key } => deletion::cancel(global, &key),
         KeyCommand::Import(args) => material::import(global, &args),

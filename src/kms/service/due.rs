@@ -102,7 +102,7 @@ impl KeyService {
             event = event.restricting();
         }
         event.about(id);
-        let mut change = Transaction::begin(&self.store, event)?;
+        let mut change = Transaction::begin(&self.store, &self.recorder, event)?;
         let old = match self.store.key(id) {
             Ok(old) if old.value.due(now) == Some(due) => old,
             // Another process has done it meanwhile.

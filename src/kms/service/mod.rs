@@ -1,7 +1,7 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
 //! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they are about; `due`: what is done because its
-//! time has come. Each goes through `change` or `read` here:
+//! time has come; `usage` data keys, counted. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
@@ -16,19 +16,24 @@ mod keys;
 mod material;
 mod rotation;
 mod tags;
+mod usage;
+
+use usage::Pending;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use super::audit::identity::Identity;
+use super::audit::{self, AuditVerification, Recorder};
 use super::create;
 use super::error::KmsError;
-use super::event::Event;
+use super::event::{Event, Refusal};
 use super::key::KeyRef;
 use super::record::KeyRecord;
 use super::root::{NewProtection, PassphraseSource};
 use super::state::{KeyState, Operation};
 use super::store::{KeyStore, Stored};
-use super::transaction::Transaction;
+use super::transaction::{self, Transaction};
 use super::verify::{self, Verification};
 use crate::clock::Clock;
 use crate::format::keystore::Protection;
@@ -47,14 +52,18 @@ pub struct Listing<T> {
 pub struct KeyService {
     store: KeyStore,
     clock: Arc<dyn Clock>,
+    recorder: Recorder,
+    pending: Pending,
     look_again: due::LookAgain,
 }
 
 impl KeyService {
-    fn new(store: KeyStore, clock: Arc<dyn Clock>) -> Self {
+    fn new(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Self {
         Self {
             store,
             clock,
+            recorder,
+            pending: Pending::default(),
             look_again: due::LookAgain::default(),
         }
     }
@@ -68,8 +77,9 @@ impl KeyService {
         passphrases: &dyn PassphraseSource,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KmsError> {
-        let store = create::open(dir, passphrases)?;
-        Ok(Self::new(store, clock))
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let store = create::open(dir, passphrases, &recorder)?;
+        Ok(Self::new(store, clock, recorder))
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -82,8 +92,27 @@ impl KeyService {
         passphrases: &dyn PassphraseSource,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, bool), KmsError> {
-        let (store, made) = create::open_or_create(dir, protection, passphrases, &clock)?;
-        Ok((Self::new(store, clock), made))
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
+        Ok((Self::new(store, clock, recorder), made))
+    }
+
+    /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
+    #[must_use]
+    pub fn acting_as(mut self, identity: Identity) -> Self {
+        self.recorder = Recorder::new(identity, Arc::clone(&self.clock));
+        self
+    }
+
+    /// Reads the whole audit log and says whether it is whole. Changes nothing, and is not written down.
+    #[must_use]
+    pub fn verify_audit(&self) -> AuditVerification {
+        audit::verify(&self.store)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn store(&self) -> &KeyStore {
+        &self.store
     }
 
     /// The id of the key directory.
@@ -127,17 +156,21 @@ impl KeyService {
 
     /// Runs an operation that may change the store: `operation` collects what is to change, which is then done whole or
     /// not at all. Nothing is changed where it fails.
-    fn change<T>(
+    pub(super) fn change<T>(
         &self,
         event: Event,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
         self.run_due();
-        let mut transaction = Transaction::begin(&self.store, event)?;
-        let result = operation(&mut transaction)?;
-        transaction.commit()?;
-        self.look_again.at_once();
-        Ok(result)
+        let mut transaction = Transaction::begin(&self.store, &self.recorder, event)?;
+        match operation(&mut transaction) {
+            Ok(result) => {
+                transaction.commit()?;
+                self.look_again.at_once();
+                Ok(result)
+            }
+            Err(error) => Err(transaction.refuse(error)),
+        }
     }
 
     /// Runs an operation that changes nothing.
@@ -147,9 +180,17 @@ impl KeyService {
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
         self.run_due();
-        let result = operation(&mut event)?;
-        log::debug!("{event:?}");
-        Ok(result)
+        let result = operation(&mut event);
+        event.refused = result.as_ref().err().map(Refusal::from);
+        let recorded = match transaction::take_turn(&self.store) {
+            Ok(_lock) => transaction::record(&self.store, &self.recorder, [&event]),
+            // There is nothing left that it could be written to, and nothing to protect.
+            Err(KmsError::NoStore { .. } | KmsError::WrongStore { .. }) if result.is_err() => {
+                Ok(())
+            }
+            Err(error) => Err(KmsError::NotRecorded(error.into())),
+        };
+        recorded.and(result)
     }
 
     /// The key that is asked for, once its state allows the operation. The event is about it from here on, refused or not.
