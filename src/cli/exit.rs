@@ -21,7 +21,8 @@ Exit codes:
    7  wrong passphrase, or none to be had
    8  the key directory or root key file is open to other users
    9  something stored is damaged, or does not belong together
-  10  in use: by a mount, or a mount by a program";
+  10  in use: by a mount, or a mount by a program
+  11  the key's policy and grants do not allow it";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -33,6 +34,7 @@ const PASSPHRASE: u8 = 7;
 const PERMISSIONS: u8 = 8;
 const DAMAGED: u8 = 9;
 const IN_USE: u8 = 10;
+const DENIED: u8 = 11;
 
 /// The exit code of a failed command.
 #[must_use]
@@ -52,13 +54,18 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
 
 const fn code_of_kms(error: &KmsError) -> u8 {
     match error {
-        KmsError::NotFoundException { .. } | KmsError::NoStore { .. } => NOT_FOUND,
+        KmsError::AccessDeniedException { .. } => DENIED,
+        KmsError::NotFoundException { .. }
+        | KmsError::InvalidGrantIdException { .. }
+        | KmsError::NoStore { .. } => NOT_FOUND,
         KmsError::AlreadyExistsException { .. } => EXISTS,
         KmsError::DisabledException { .. }
         | KmsError::KMSInvalidStateException { .. }
         | KmsError::NoMaterial { .. } => STATE,
         KmsError::LimitExceededException { .. } => LIMIT,
         KmsError::InvalidAliasNameException { .. }
+        | KmsError::MalformedPolicyDocumentException(_)
+        | KmsError::ManagedKey { .. }
         | KmsError::ValidationException(_)
         | KmsError::TagException(_)
         | KmsError::NotAKeyDirectory { .. } => USAGE,

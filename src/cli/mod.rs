@@ -1,12 +1,13 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
-//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
+//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `policy`, `grant`, `keys`,
 //! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · [`output`] tables and JSON · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
 pub mod exit;
 pub mod generate;
+pub mod grant;
 pub mod init;
 pub mod key;
 pub mod keys;
@@ -14,6 +15,7 @@ pub mod keystore;
 pub mod message;
 pub mod mount;
 pub mod output;
+pub mod policy;
 pub mod status;
 pub mod unmount;
 
@@ -54,6 +56,8 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Status(args) => status::run(&args),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
+        Command::Policy(command) => policy::run(global, command),
+        Command::Grant(command) => grant::run(global, command),
         Command::Keys(command) => keys::run(global, command),
         Command::Generate(command) => generate::run(command),
     }

@@ -6,13 +6,44 @@ use std::io;
 use std::path::PathBuf;
 
 use super::alias::AliasName;
+use super::grant::GrantId;
 use super::key::KeyRef;
+use super::policy::Denial;
 use super::state::{KeyState, StateError};
 use crate::ids::{KeyId, KeyStoreId};
 
 /// A refused or failed operation of the key service.
 #[derive(Debug, thiserror::Error)]
 pub enum KmsError {
+    /// The key's policy and grants do not allow it.
+    #[error("{caller} is not authorized to perform kms:{action} on key {key}: {why}")]
+    AccessDeniedException {
+        /// The key.
+        key: KeyId,
+        /// AWS's name of the operation.
+        action: &'static str,
+        /// Who asked for it.
+        caller: String,
+        /// What stands against it.
+        why: Denial,
+    },
+    /// Text that is no key policy, or one that cannot be given to the key.
+    #[error("this key policy cannot be used: {0}")]
+    MalformedPolicyDocumentException(String),
+    /// The key has no such grant.
+    #[error("key {key} has no grant {grant}")]
+    InvalidGrantIdException {
+        /// The key.
+        key: KeyId,
+        /// The grant that was asked for.
+        grant: GrantId,
+    },
+    /// The default key is managed by cmkfs.
+    #[error("key {key} is managed by cmkfs: it cannot be given a policy")]
+    ManagedKey {
+        /// The key.
+        key: KeyId,
+    },
     /// No such key or alias.
     #[error("{key} not found in {}", dir.display())]
     NotFoundException {
@@ -186,7 +217,11 @@ impl KmsError {
             Self::InvalidCiphertextException { .. } | Self::WrongStore { .. } => {
                 KeyUnavailable::Rejected
             }
-            Self::AlreadyExistsException { .. }
+            Self::AccessDeniedException { .. } => KeyUnavailable::Denied,
+            Self::MalformedPolicyDocumentException(_)
+            | Self::InvalidGrantIdException { .. }
+            | Self::ManagedKey { .. }
+            | Self::AlreadyExistsException { .. }
             | Self::LimitExceededException { .. }
             | Self::InvalidAliasNameException { .. }
             | Self::ValidationException(_)

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::alias::{AliasName, PREFIX};
 use super::error::KmsError;
+use super::grant::Grant;
+use super::policy::Policy;
 use super::state::KeyState;
 use crate::clock::Timestamp;
 use crate::crypto::kdf::material_id;
@@ -192,6 +194,11 @@ pub(super) struct KeyRecord {
     pub tags: Tags,
     pub current_key_material_id: Option<MaterialId>,
     pub materials: Vec<MaterialRecord>,
+    /// None: that of the key directory's owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
 }
 
 impl KeyRecord {
@@ -218,6 +225,8 @@ impl KeyRecord {
                 key_material_id,
                 creation_date: now,
             }],
+            policy: None,
+            grants: Vec::new(),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Usable keys: what wraps and unwraps data keys, once the key's state has been found to allow it.
+//! Usable keys: what wraps and unwraps data keys, once the key's policy and state have been found to allow it.
 
 use std::sync::Arc;
 
 use super::error::KmsError;
 use super::key::KeyRecord;
+use super::policy::Permission;
 use super::state::{self, Operation};
 use crate::crypto::envelope::{DataKey, WrappingKey};
 use crate::format::envelope::{EncryptionContext, Envelope};
@@ -13,9 +14,10 @@ use crate::format::envelope::{EncryptionContext, Envelope};
 pub struct UsableKey(Arc<WrappingKey>);
 
 impl UsableKey {
-    /// Checks the key's state and only then has the material loaded.
+    /// Checks the key's state, once its policy has given permission, and only then has the material loaded.
     pub(super) fn admit(
         key: &KeyRecord,
+        _permission: &Permission,
         operation: Operation,
         load: impl FnOnce() -> Result<Arc<WrappingKey>, KmsError>,
     ) -> Result<Self, KmsError> {

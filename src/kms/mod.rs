@@ -1,17 +1,20 @@
 //! The local key service, after AWS KMS: customer master keys in a key directory.
 //!
-//! [`service`] one door, one method an operation · [`state`] which operation is allowed in which state · [`key`] what is
+//! [`service`] one door, one method an operation · [`caller`] who asks · [`policy`] and [`grant`] who may do what · [`state`] which operation is allowed in which state · [`key`] what is
 //! known of a key · [`alias`] names for keys · [`material`] usable keys · `cache` what was read and is still so ·
 //! `store` records on disk · `transaction` changing them · `event` what is written down of an operation · `create` making a key directory · `root` its root key · `seal` sealed records ·
 //! `verify` reads every record · `storage` files, locks, atomic replacement · [`error`] what can go wrong.
 
 pub mod alias;
 mod cache;
+pub mod caller;
 mod create;
 pub mod error;
 mod event;
+pub mod grant;
 pub mod key;
 pub mod material;
+pub mod policy;
 pub mod root;
 mod seal;
 pub mod service;

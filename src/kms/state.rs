@@ -62,6 +62,16 @@ pub enum Operation {
     UpdateAlias,
     /// Lose an alias, by deletion or to another key.
     DeleteAlias,
+    /// Have its policy read.
+    GetKeyPolicy,
+    /// Be given a policy.
+    PutKeyPolicy,
+    /// Be given a grant.
+    CreateGrant,
+    /// Lose a grant that was given back.
+    RetireGrant,
+    /// Lose a grant that was taken back.
+    RevokeGrant,
 }
 
 /// The state forbids the operation.
@@ -80,12 +90,21 @@ pub enum StateError {
 pub const fn transition(state: KeyState, operation: Operation) -> Result<KeyState, StateError> {
     use KeyState::{Disabled, Enabled, PendingDeletion, PendingImport};
     match operation {
-        Operation::Encrypt | Operation::Decrypt | Operation::GenerateDataKey => match state {
+        Operation::Encrypt
+        | Operation::Decrypt
+        | Operation::GenerateDataKey
+        | Operation::CreateGrant => match state {
             Enabled => Ok(state),
             Disabled => Err(StateError::Disabled),
             PendingDeletion | PendingImport => Err(StateError::InvalidState(state)),
         },
-        Operation::DescribeKey | Operation::List | Operation::DeleteAlias => Ok(state),
+        Operation::DescribeKey
+        | Operation::List
+        | Operation::DeleteAlias
+        | Operation::GetKeyPolicy
+        | Operation::PutKeyPolicy
+        | Operation::RetireGrant
+        | Operation::RevokeGrant => Ok(state),
         Operation::EnableKey => match state {
             Enabled | Disabled => Ok(Enabled),
             PendingDeletion | PendingImport => Err(StateError::InvalidState(state)),
@@ -120,6 +139,11 @@ mod tests {
             (Operation::DescribeKey, kept),
             (Operation::List, kept),
             (Operation::DeleteAlias, kept),
+            (Operation::GetKeyPolicy, kept),
+            (Operation::PutKeyPolicy, kept),
+            (Operation::CreateGrant, [Ok(Enabled), D, PD, PI]),
+            (Operation::RetireGrant, kept),
+            (Operation::RevokeGrant, kept),
             (Operation::EnableKey, [Ok(Enabled), Ok(Enabled), PD, PI]),
             (Operation::DisableKey, [Ok(Disabled), Ok(Disabled), PD, PI]),
             (

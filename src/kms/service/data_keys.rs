@@ -7,6 +7,7 @@ use crate::ids::KeyId;
 use crate::kms::error::KmsError;
 use crate::kms::key::{KeyRecord, KeyRef};
 use crate::kms::material::UsableKey;
+use crate::kms::policy::{Context, Permission, Request};
 use crate::kms::state::{KeyState, Operation};
 
 impl KeyService {
@@ -20,7 +21,9 @@ impl KeyService {
         context: &EncryptionContext,
     ) -> Result<(DataKey, Envelope), KmsError> {
         let key = self.store.key(self.resolve(key)?)?;
-        let usable = self.usable(&key.value, Operation::GenerateDataKey, None)?;
+        let request = Request::new("GenerateDataKey").with_context(Context::Object(context));
+        let permission = self.authorize(&key.value, &request)?;
+        let usable = self.usable(&key.value, &permission, Operation::GenerateDataKey, None)?;
         let data_key = DataKey::random()?;
         let envelope = usable.wrap(&data_key, context);
         Ok((data_key, envelope))
@@ -36,7 +39,9 @@ impl KeyService {
         context: &EncryptionContext,
     ) -> Result<DataKey, KmsError> {
         let key = self.store.key(envelope.key_id())?;
-        self.usable(&key.value, Operation::Decrypt, Some(envelope))?
+        let request = Request::new("Decrypt").with_context(Context::Object(context));
+        let permission = self.authorize(&key.value, &request)?;
+        self.usable(&key.value, &permission, Operation::Decrypt, Some(envelope))?
             .unwrap(envelope, context)
     }
 
@@ -48,8 +53,10 @@ impl KeyService {
     /// Whatever [`KmsError::availability`] sorts.
     pub fn key_status(&self, key: KeyId) -> Result<(), KmsError> {
         let record = self.store.key(key)?;
+        let request = Request::new("Decrypt").with_context(Context::SomeObject(None));
         // A thread that had read the old record may have loaded a material just after the change was noticed.
-        check_state(&record, Operation::Decrypt)
+        self.authorize(&record.value, &request)
+            .and_then(|_| check_state(&record, Operation::Decrypt))
             .inspect_err(|_| self.store.forget_materials(key))?;
         for material in &record.value.materials {
             self.store.material(key, material.key_material_id)?;
@@ -61,10 +68,11 @@ impl KeyService {
     fn usable(
         &self,
         key: &KeyRecord,
+        permission: &Permission,
         operation: Operation,
         envelope: Option<&Envelope>,
     ) -> Result<UsableKey, KmsError> {
-        UsableKey::admit(key, operation, || {
+        UsableKey::admit(key, permission, operation, || {
             let id = match envelope {
                 None => key.current_key_material_id,
                 Some(envelope) => {

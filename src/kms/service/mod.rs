@@ -1,22 +1,27 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys`: the operations, by what they are about. Each goes through `change` or `read` here:
+//! `access` asks the key's policy · `keys` · `aliases` · `policies` · `grants` · `data_keys`: the operations, by what they are about. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
 //! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
 
+mod access;
 mod aliases;
 mod data_keys;
+mod grants;
 mod keys;
+mod policies;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use self::access::Access;
 use super::create;
 use super::error::KmsError;
 use super::event::Event;
 use super::key::{KeyRecord, KeyRef};
+use super::policy::{Permission, Request};
 use super::root::{NewProtection, PassphraseSource};
 use super::state::{self, KeyState, Operation};
 use super::store::{KeyStore, Stored};
@@ -39,6 +44,7 @@ pub struct Listing<T> {
 pub struct KeyService {
     store: KeyStore,
     clock: Arc<dyn Clock>,
+    access: Access,
 }
 
 impl KeyService {
@@ -52,7 +58,7 @@ impl KeyService {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KmsError> {
         let store = create::open(dir, passphrases)?;
-        Ok(Self { store, clock })
+        Self::over(store, clock)
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -66,7 +72,16 @@ impl KeyService {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, bool), KmsError> {
         let (store, made) = create::open_or_create(dir, protection, passphrases, &clock)?;
-        Ok((Self { store, clock }, made))
+        Ok((Self::over(store, clock)?, made))
+    }
+
+    fn over(store: KeyStore, clock: Arc<dyn Clock>) -> Result<Self, KmsError> {
+        let access = Access::of_this_process(store.dir())?;
+        Ok(Self {
+            store,
+            clock,
+            access,
+        })
     }
 
     /// The id of the key directory.
@@ -132,18 +147,32 @@ impl KeyService {
         Ok(result)
     }
 
-    /// The key that is asked for, once its state allows the operation. The event is about it from here on, refused or not.
+    /// The key that is asked for, once its policy and then its state allow the operation. The event is about it from here on, refused or not.
     fn admit(
         &self,
         event: &mut Event,
         key: &KeyRef,
         operation: Operation,
     ) -> Result<Arc<Stored<KeyRecord>>, KmsError> {
+        let request = Request::new(event.name);
+        let (key, _) = self.admit_request(event, key, operation, &request)?;
+        Ok(key)
+    }
+
+    /// The same where more than the operation's name counts. Says also what allows it.
+    fn admit_request(
+        &self,
+        event: &mut Event,
+        key: &KeyRef,
+        operation: Operation,
+        request: &Request<'_>,
+    ) -> Result<(Arc<Stored<KeyRecord>>, Permission), KmsError> {
         let id = self.resolve(key)?;
         event.about(id);
         let key = self.store.key(id)?;
+        let permission = self.authorize(&key.value, request)?;
         check_state(&key, operation)?;
-        Ok(key)
+        Ok((key, permission))
     }
 }
 
