@@ -8,13 +8,15 @@ use serde::Serialize;
 use super::args::Global;
 use super::keystore;
 use super::message::CliError;
+use super::obey::{self, Obedience, ObeyArgs};
 use super::output::{self, Format, OutputArgs};
-use crate::kms::KmsError;
+use crate::ids::KeyId;
 use crate::kms::grant::{
     Constraints, CreateGrantRequest, GrantId, GrantListEntry, GrantName, GrantOperation,
 };
 use crate::kms::key::{KeyRef, rfc3339_text};
 use crate::kms::policy::Principal;
+use crate::kms::{KeyService, KmsError};
 
 /// The commands of `cmkfs grant`.
 #[derive(Debug, Subcommand)]
@@ -64,7 +66,10 @@ pub struct CreateArgs {
     /// A name, so that the same command again makes no second grant.
     #[arg(long)]
     name: Option<GrantName>,
-    /// How to print the new grant's id.
+    /// How long mounts may take.
+    #[command(flatten)]
+    obey: ObeyArgs,
+    /// How to print the new grant's id and what they did.
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -76,6 +81,12 @@ pub struct Which {
     key: KeyRef,
     /// The grant's id, from `cmkfs grant list`.
     grant_id: GrantId,
+    /// How long mounts may take.
+    #[command(flatten)]
+    obey: ObeyArgs,
+    /// How to print what they did.
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Runs `cmkfs grant`.
@@ -89,15 +100,23 @@ pub fn run(global: &Global, command: GrantCommand) -> Result<(), CliError> {
             let grants = keystore::open(global)?.list_grants(&key)?;
             print(&grants, output.output)
         }
-        GrantCommand::Retire(which) => {
-            let id = keystore::open(global)?.retire_grant(&which.key, &which.grant_id)?;
-            output::done(global, &format!("Retired a grant of key {id}"))
-        }
-        GrantCommand::Revoke(which) => {
-            let id = keystore::open(global)?.revoke_grant(&which.key, &which.grant_id)?;
-            output::done(global, &format!("Revoked a grant of key {id}"))
-        }
+        GrantCommand::Retire(which) => remove(global, &which, "Retired", KeyService::retire_grant),
+        GrantCommand::Revoke(which) => remove(global, &which, "Revoked", KeyService::revoke_grant),
     }
+}
+
+fn remove(
+    global: &Global,
+    which: &Which,
+    done: &str,
+    make: fn(&KeyService, &KeyRef, &GrantId) -> Result<KeyId, KmsError>,
+) -> Result<(), CliError> {
+    let service = keystore::open(global)?;
+    let key = service.resolve(&which.key)?;
+    let make = || Ok(make(&service, &key.into(), &which.grant_id)?);
+    let (key, obedience) = obey::change(service.dir(), which.obey, key, make)?;
+    let done = format!("{done} a grant of key {key}");
+    obedience.conclude(global, which.output.output, &done)
 }
 
 fn create(global: &Global, args: CreateArgs) -> Result<(), CliError> {
@@ -105,6 +124,8 @@ fn create(global: &Global, args: CreateArgs) -> Result<(), CliError> {
     #[serde(rename_all = "PascalCase")]
     struct Created<'a> {
         grant_id: &'a GrantId,
+        #[serde(flatten)]
+        obedience: &'a Obedience,
     }
     let constraints = match (
         pairs(args.encryption_context_subset)?,
@@ -121,12 +142,27 @@ fn create(global: &Global, args: CreateArgs) -> Result<(), CliError> {
         constraints,
         name: args.name,
     };
-    let id = keystore::open(global)?.create_grant(&args.key, request)?;
+    let service = keystore::open(global)?;
+    let key = service.resolve(&args.key)?;
+    let make = || Ok(service.create_grant(&key.into(), request)?);
+    let (grant_id, obedience) = obey::change(service.dir(), args.obey, key, make)?;
     match args.output.output {
-        Format::Json => output::json(&Created { grant_id: &id }),
+        Format::Json => {
+            output::json(&Created {
+                grant_id: &grant_id,
+                obedience: &obedience,
+            })?;
+            obedience.check()
+        }
         // What a script wants to keep in a variable.
-        Format::Table if global.quiet => output::line(&id.to_string()),
-        Format::Table => output::line(&format!("Created grant {id}")),
+        Format::Table if global.quiet => {
+            output::line(&grant_id.to_string())?;
+            obedience.check()
+        }
+        Format::Table => {
+            output::line(&format!("Created grant {grant_id}"))?;
+            obedience.report(global)
+        }
     }
 }
 

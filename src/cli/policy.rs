@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::args::Global;
 use super::keystore;
 use super::message::CliError;
+use super::obey::{self, ObeyArgs};
 use super::output::{self, Format, OutputArgs};
 use crate::kms::key::KeyRef;
 use crate::kms::policy::document::MAX_POLICY;
@@ -63,6 +64,12 @@ pub struct PutArgs {
     /// Put it even if you could not put another one afterwards.
     #[arg(long)]
     bypass_policy_lockout_safety_check: bool,
+    /// How long mounts may take.
+    #[command(flatten)]
+    obey: ObeyArgs,
+    /// How to print what they did.
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Runs `cmkfs policy`.
@@ -75,8 +82,12 @@ pub fn run(global: &Global, command: PolicyCommand) -> Result<(), CliError> {
         PolicyCommand::Put(args) => {
             let text = read(&args.file)?;
             let bypass = args.bypass_policy_lockout_safety_check;
-            let id = keystore::open(global)?.put_key_policy(&args.key, &text, bypass)?;
-            output::done(global, &format!("Put the policy of key {id}"))
+            let service = keystore::open(global)?;
+            let key = service.resolve(&args.key)?;
+            let make = || Ok(service.put_key_policy(&key.into(), &text, bypass)?);
+            let (key, obedience) = obey::change(service.dir(), args.obey, key, make)?;
+            let done = format!("Put the policy of key {key}");
+            obedience.conclude(global, args.output.output, &done)
         }
     }
 }

@@ -347,6 +347,12 @@ impl Inodes {
         all
     }
 
+    /// How many there are, the root included.
+    pub fn count(&self) -> u64 {
+        let counts = self.shards.iter().map(|shard| shard.lock().len() as u64);
+        1 + counts.sum::<u64>()
+    }
+
     fn known_number(&self, backing: BackingId) -> Option<NodeId> {
         if backing == self.root.backing {
             Some(ROOT_NODE)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::sys::users;
+use nix::unistd::{Gid, Group, Uid, User};
 
 /// A group of the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,20 +28,20 @@ impl Caller {
     /// Whom this process acts for.
     #[must_use]
     pub fn current() -> Self {
-        let uid = rustix::process::geteuid().as_raw();
-        let mut gids = vec![rustix::process::getegid().as_raw()];
-        // It fails only where the list changes meanwhile; what is left out then is no group of a policy's.
+        let uid = Uid::effective();
+        let mut gids = vec![Gid::effective().as_raw()];
+        // It fails only where the list changes meanwhile, which only this process could do.
         let supplementary = rustix::process::getgroups().unwrap_or_default();
         gids.extend(supplementary.into_iter().map(|gid| gid.as_raw()));
         gids.sort_unstable();
         gids.dedup();
         let group = |gid| CallerGroup {
             gid,
-            name: users::group_name(gid),
+            name: group_name(Gid::from_raw(gid)),
         };
         Self {
-            uid,
-            user: users::user_name(uid),
+            uid: uid.as_raw(),
+            user: user_name(uid),
             groups: gids.into_iter().map(group).collect(),
         }
     }
@@ -54,6 +54,16 @@ impl fmt::Display for Caller {
             None => write!(f, "uid {}", self.uid),
         }
     }
+}
+
+/// Nothing where there is no name, or none can be found out now.
+pub(super) fn user_name(uid: Uid) -> Option<String> {
+    User::from_uid(uid).ok().flatten().map(|user| user.name)
+}
+
+/// Nothing where there is no name, or none can be found out now.
+pub(super) fn group_name(gid: Gid) -> Option<String> {
+    Group::from_gid(gid).ok().flatten().map(|group| group.name)
 }
 
 #[cfg(test)]

@@ -4,4 +4,3 @@
 
 pub mod identity;
 pub mod process;
-pub mod users;

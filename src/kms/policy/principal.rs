@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use nix::unistd::{Group, User};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::kms::caller::Caller;
+use crate::kms::caller::{self, Caller};
 use crate::kms::error::KmsError;
-use crate::sys::users;
 
 /// Most bytes of a name: what Linux allows of a login name.
 const MAX_NAME: usize = 256;
@@ -85,12 +85,14 @@ impl Principal {
     pub(in crate::kms) fn check_known(&self) -> Result<(), String> {
         let (kind, text, id, name) = match self {
             Self::User(Name::Text(text)) => {
-                let id = users::user_id(text);
-                ("user", text, id, id.and_then(users::user_name))
+                let id = User::from_name(text).ok().flatten().map(|user| user.uid);
+                let name = id.and_then(caller::user_name);
+                ("user", text, id.map(|id| id.as_raw()), name)
             }
             Self::Group(Name::Text(text)) => {
-                let id = users::group_id(text);
-                ("group", text, id, id.and_then(users::group_name))
+                let id = Group::from_name(text).ok().flatten().map(|group| group.gid);
+                let name = id.and_then(caller::group_name);
+                ("group", text, id.map(|id| id.as_raw()), name)
             }
             Self::Everyone | Self::User(Name::Id(_)) | Self::Group(Name::Id(_)) => return Ok(()),
         };

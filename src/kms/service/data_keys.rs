@@ -3,7 +3,7 @@
 use super::{KeyService, check_state};
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
-use crate::ids::KeyId;
+use crate::ids::{KeyId, VolumeId};
 use crate::kms::error::KmsError;
 use crate::kms::key::{KeyRecord, KeyRef};
 use crate::kms::material::UsableKey;
@@ -52,8 +52,17 @@ impl KeyService {
     /// # Errors
     /// Whatever [`KmsError::availability`] sorts.
     pub fn key_status(&self, key: KeyId) -> Result<(), KmsError> {
+        self.key_status_for(key, None)
+    }
+
+    /// The same for the data keys of one volume, which a policy may single out. Where a policy tells the objects of a
+    /// volume apart, this says whether any of them could be decrypted.
+    ///
+    /// # Errors
+    /// Whatever [`KmsError::availability`] sorts.
+    pub fn key_status_for(&self, key: KeyId, volume: Option<VolumeId>) -> Result<(), KmsError> {
         let record = self.store.key(key)?;
-        let request = Request::new("Decrypt").with_context(Context::SomeObject(None));
+        let request = Request::new("Decrypt").with_context(Context::SomeObject(volume));
         // A thread that had read the old record may have loaded a material just after the change was noticed.
         self.authorize(&record.value, &request)
             .and_then(|_| check_state(&record, Operation::Decrypt))
