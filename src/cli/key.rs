@@ -166,7 +166,12 @@ fn describe(global: &Global, key: &KeyRef, format: Format) -> Result<(), CliErro
     if format == Format::Json {
         return print_json(&key);
     }
-    let aliases = service.list_aliases(Some(&key.key_id.into()))?.items;
+    let aliases = match service.list_aliases(Some(&key.key_id.into())) {
+        Ok(aliases) => aliases.items,
+        // Whoever may not list them is shown the rest.
+        Err(KmsError::AccessDeniedException { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
     let tags: Vec<String> = key.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let material = key.current_key_material_id.map(|id| id.to_string());
     output::fields([
