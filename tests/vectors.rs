@@ -189,7 +189,7 @@ fn the_reference_hkdf_agrees_with_wycheproof() {
     );
 }
 
-const PURPOSES: [(Purpose, &str); 11] = [
+const PURPOSES: [(Purpose, &str); 13] = [
     (Purpose::Wrap, "cmkfs v1 wrap"),
     (Purpose::Commit, "cmkfs v1 commit"),
     (Purpose::Content, "cmkfs v1 content"),
@@ -200,6 +200,8 @@ const PURPOSES: [(Purpose, &str); 11] = [
     (Purpose::XattrValue, "cmkfs v1 xattr value"),
     (Purpose::Volume, "cmkfs v1 volume"),
     (Purpose::Record, "cmkfs v1 record"),
+    (Purpose::Audit, "cmkfs v1 audit"),
+    (Purpose::Backup, "cmkfs v1 backup"),
     (Purpose::Root, "cmkfs v1 root"),
 ];
 
@@ -216,6 +218,8 @@ const fn is_listed(purpose: Purpose) {
         | Purpose::XattrValue
         | Purpose::Volume
         | Purpose::Record
+        | Purpose::Audit
+        | Purpose::Backup
         | Purpose::Root => {}
     }
 }

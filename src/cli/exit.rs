@@ -54,7 +54,7 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-const fn code_of_kms(error: &KmsError) -> u8 {
+fn code_of_kms(error: &KmsError) -> u8 {
     match error {
         KmsError::AccessDeniedException { .. } => DENIED,
         KmsError::NotFoundException { .. }
@@ -76,7 +76,8 @@ const fn code_of_kms(error: &KmsError) -> u8 {
         KmsError::InvalidCiphertextException { .. }
         | KmsError::Damaged { .. }
         | KmsError::WrongStore { .. } => DAMAGED,
-        KmsError::Io { .. } | KmsError::Random(_) => FAILURE,
+        KmsError::NotRecorded(source) => code_of_kms(source),
+        KmsError::Io { .. } | KmsError::Unfinished(_) | KmsError::Random(_) => FAILURE,
     }
 }
 
@@ -103,7 +104,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
     }
 }
 
-const fn code_of_volume(error: &VolumeError) -> u8 {
+fn code_of_volume(error: &VolumeError) -> u8 {
     match error {
         VolumeError::NotEmpty { .. } => EXISTS,
         VolumeError::NotAVolume { .. } => NOT_FOUND,

@@ -191,7 +191,19 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             let mode = if path.is_dir() { "700" } else { "600" };
             format!("`chmod {mode} {}`, and ask yourself who may have read it", path.display())
         }
+        KmsError::NotRecorded(source) => match &**source {
+            KmsError::Damaged { .. } => {
+                "what cannot be written down is not done; `cmkfs audit verify` shows what is wrong with the log".to_owned()
+            }
+            _ => "what cannot be written down is not done: make room, or make the key directory writable".to_owned(),
+        },
+        KmsError::Unfinished(_) => {
+            "the next command that opens the key directory finishes it, once it can".to_owned()
+        }
         KmsError::Io { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "nothing was changed; make room on the disk that holds the key directory. Keys can be disabled even now".to_owned()
+            }
             ErrorKind::PermissionDenied => {
                 "the key directory belongs to another user, or --keys DIR or CMKFS_KEYS names the wrong one".to_owned()
             }

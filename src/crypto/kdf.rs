@@ -29,6 +29,10 @@ pub enum Purpose {
     Volume,
     /// Root key of a key directory → the key that seals its records.
     Record,
+    /// Root key of a key directory → the key that chains its audit log.
+    Audit,
+    /// Stretched passphrase → the key that seals a backup of a key directory.
+    Backup,
     /// Root key file or stretched passphrase → the key that seals the root key of a key directory.
     Root,
 }
@@ -48,6 +52,8 @@ impl Purpose {
             Self::XattrValue => b"cmkfs v1 xattr value",
             Self::Volume => b"cmkfs v1 volume",
             Self::Record => b"cmkfs v1 record",
+            Self::Audit => b"cmkfs v1 audit",
+            Self::Backup => b"cmkfs v1 backup",
             Self::Root => b"cmkfs v1 root",
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! [`aead`] AES-256-GCM-SIV · [`kdf`] HKDF-SHA256 and its labels · [`random`] nonces · [`envelope`] wrapped data keys ·
 //! [`object`] the keys of one object · [`block`] file blocks · [`name`] names · [`header`] sealed headers and the volume
-//! file · [`symlink`] targets · [`xattr`] extended attributes · [`passphrase`] Argon2id.
+//! file · [`symlink`] targets · [`xattr`] extended attributes · [`passphrase`] Argon2id · [`chain`] HMAC-SHA256 over what was before.
 
 pub mod aead;
 pub mod block;
+pub mod chain;
 pub mod envelope;
 pub mod header;
 pub mod kdf;

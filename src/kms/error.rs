@@ -175,6 +175,12 @@ pub enum KmsError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// Nothing was done, because it could not be written down.
+    #[error("refused, because it cannot be written to the audit log: {0}")]
+    NotRecorded(#[source] Box<Self>),
+    /// The operation is decided and written down, but not all of it could be done yet.
+    #[error("the operation is written down, but not finished: {0}")]
+    Unfinished(#[source] Box<Self>),
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
@@ -232,7 +238,53 @@ impl KmsError {
             | Self::NoPassphrase { .. }
             | Self::Permissions { .. }
             | Self::Io { .. }
+            | Self::NotRecorded(_)
+            | Self::Unfinished(_)
             | Self::Random(_) => KeyUnavailable::Other,
+        }
+    }
+
+    /// What the audit log calls it: AWS's exception, or a word of our own where AWS has none.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AccessDeniedException { .. } => "AccessDeniedException",
+            Self::MalformedPolicyDocumentException(_) => "MalformedPolicyDocumentException",
+            Self::InvalidGrantIdException { .. } => "InvalidGrantIdException",
+            Self::ManagedKey { .. } => "UnsupportedOperationException",
+            Self::NotFoundException { .. } => "NotFoundException",
+            Self::AlreadyExistsException { .. } => "AlreadyExistsException",
+            Self::DisabledException { .. } => "DisabledException",
+            Self::KMSInvalidStateException { .. } => "KMSInvalidStateException",
+            Self::LimitExceededException { .. } => "LimitExceededException",
+            Self::InvalidAliasNameException { .. } => "InvalidAliasNameException",
+            Self::ValidationException(_) => "ValidationException",
+            Self::TagException(_) => "TagException",
+            Self::InvalidCiphertextException { .. } => "InvalidCiphertextException",
+            Self::NoMaterial { .. } => "NoMaterial",
+            Self::NoStore { .. } => "NoStore",
+            Self::NotAKeyDirectory { .. } => "NotAKeyDirectory",
+            Self::Damaged { .. } => "Damaged",
+            Self::WrongStore { .. } => "WrongStore",
+            Self::WrongPassphrase { .. } => "WrongPassphrase",
+            Self::NoPassphrase { .. } => "NoPassphrase",
+            Self::Permissions { .. } => "Permissions",
+            Self::Io { .. } => "Io",
+            Self::NotRecorded(_) => "NotRecorded",
+            Self::Unfinished(_) => "Unfinished",
+            Self::Random(_) => "Random",
+        }
+    }
+
+    /// Whether it is for lack of space.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::NotRecorded(source) => source.is_full(),
+            _ => false,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use super::error::KmsError;
 use super::key::KeyRef;
 use crate::ids::{KeyId, MaterialId};
 
@@ -14,6 +15,14 @@ pub struct Event {
     pub(super) name: &'static str,
     /// It changes nothing.
     pub(super) read_only: bool,
+    /// It is about data, not about the key itself.
+    pub(super) data: bool,
+    /// Nobody asked for it: cmkfs did it by itself.
+    pub(super) by_itself: bool,
+    /// It only ever takes something away: to be possible on a full disk, too.
+    pub(super) restricting: bool,
+    /// Why it was not done, if it was not.
+    pub(super) refused: Option<Refusal>,
     /// What was asked for.
     pub(super) request: Map<String, Value>,
     /// The key it was about, once that is known.
@@ -22,12 +31,34 @@ pub struct Event {
     pub(super) additional: Map<String, Value>,
 }
 
+/// Why an operation was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Refusal {
+    /// AWS's exception, or a word of our own.
+    pub code: &'static str,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+impl From<&KmsError> for Refusal {
+    fn from(error: &KmsError) -> Self {
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+        }
+    }
+}
+
 impl Event {
     /// An operation that may change something.
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
             read_only: false,
+            data: false,
+            by_itself: false,
+            restricting: false,
+            refused: None,
             request: Map::new(),
             key: None,
             additional: Map::new(),
@@ -39,6 +70,30 @@ impl Event {
         Self {
             read_only: true,
             ..Self::new(name)
+        }
+    }
+
+    /// An operation with data keys.
+    pub(super) fn of_data(name: &'static str) -> Self {
+        Self {
+            data: true,
+            ..Self::reading(name)
+        }
+    }
+
+    /// Nobody asked for it: cmkfs does it by itself.
+    pub(super) fn by_itself(self) -> Self {
+        Self {
+            by_itself: true,
+            ..self
+        }
+    }
+
+    /// It only ever takes a right away, so it is to be possible on a full disk, too: room is kept for it.
+    pub(super) fn restricting(self) -> Self {
+        Self {
+            restricting: true,
+            ..self
         }
     }
 

@@ -2,19 +2,22 @@
 //!
 //! [`service`] one door, one method an operation · [`caller`] who asks · [`policy`] and [`grant`] who may do what · [`state`] which operation is allowed in which state · [`key`] what is
 //! known of a key · [`alias`] names for keys · [`material`] usable keys · `cache` what was read and is still so ·
-//! `store` records on disk · `transaction` changing them · `event` what is written down of an operation · `create` making a key directory · `root` its root key · `seal` sealed records ·
+//! `store` records on disk · `transaction` changing them · `journal` whole or not at all · `reserve` room for a full disk · `event` what is written down of an operation, [`audit`] where · `create` making a key directory · `root` its root key · `seal` sealed records ·
 //! `verify` reads every record · `storage` files, locks, atomic replacement · [`error`] what can go wrong.
 
 pub mod alias;
+pub mod audit;
 mod cache;
 pub mod caller;
 mod create;
 pub mod error;
 mod event;
 pub mod grant;
+mod journal;
 pub mod key;
 pub mod material;
 pub mod policy;
+mod reserve;
 pub mod root;
 mod seal;
 pub mod service;
@@ -24,6 +27,8 @@ mod store;
 mod transaction;
 mod verify;
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tamper_tests;
 

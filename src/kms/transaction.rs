@@ -4,48 +4,41 @@
 //! Reads inside a transaction see the store as it was before it.
 
 use super::alias::{AliasName, AliasRecord};
+use super::audit::{AuditLog, Batch, Recorder};
 use super::error::KmsError;
-use super::event::Event;
+use super::event::{Event, Refusal};
+use super::journal::{self, Change};
 use super::key::KeyRecord;
+use super::reserve;
 use super::seal::RecordKind;
 use super::storage::{self, Lock};
-use super::store::{self, ALIASES, KEY, KEYS, KeyStore, Stored};
+use super::store::{self, KeyStore, Stored};
 use crate::ids::{KeyId, MaterialId};
 use crate::secret::Secret;
-
-/// One change of the store. Places are relative to the key directory.
-enum Step {
-    /// A record or material, new or in the place of an old one.
-    Put { place: String, sealed: Vec<u8> },
-    /// A material that is never to be read again: overwritten, then removed. It need not be there.
-    Destroy { place: String },
-    /// A key's directory with what is left in it.
-    RemoveKey { key: KeyId },
-    /// An alias.
-    Remove { place: String },
-}
 
 /// A change of the store in the making.
 pub(super) struct Transaction<'a> {
     store: &'a KeyStore,
+    recorder: &'a Recorder,
     _lock: Lock,
     /// What will be written down of it.
     pub event: Event,
-    steps: Vec<Step>,
+    changes: Vec<Change>,
 }
 
 impl<'a> Transaction<'a> {
-    /// Takes the right to change records; waits for whoever has it.
-    pub(super) fn begin(store: &'a KeyStore, event: Event) -> Result<Self, KmsError> {
-        // Without this the lock file would be made anew in whatever has taken the directory's place.
-        store.check()?;
-        let lock = Lock::exclusive(store.dir())?;
-        store.check()?;
+    /// Takes the right to change records; waits for whoever has it, and finishes what somebody left unfinished.
+    pub(super) fn begin(
+        store: &'a KeyStore,
+        recorder: &'a Recorder,
+        event: Event,
+    ) -> Result<Self, KmsError> {
         Ok(Self {
             store,
-            _lock: lock,
+            recorder,
+            _lock: take_turn(store)?,
             event,
-            steps: Vec::new(),
+            changes: Vec::new(),
         })
     }
 
@@ -58,7 +51,7 @@ impl<'a> Transaction<'a> {
         let place = store::key_place(new.key_id);
         let counter = old.map_or(1, |old| old.counter.saturating_add(1));
         let sealed = store::seal(&self.store.sealer, RecordKind::Key, &place, counter, new)?;
-        self.steps.push(Step::Put { place, sealed });
+        self.changes.push(Change::Put { place, sealed });
         Ok(())
     }
 
@@ -67,18 +60,18 @@ impl<'a> Transaction<'a> {
         let place = store::material_place(key, id);
         let sealer = &self.store.sealer;
         let sealed = sealer.seal(RecordKind::Material, &place, 1, material.expose());
-        self.steps.push(Step::Put { place, sealed });
+        self.changes.push(Change::Put { place, sealed });
     }
 
     /// Destroys a material: overwrites and removes its file.
     pub(super) fn destroy_material(&mut self, key: KeyId, id: MaterialId) {
         let place = store::material_place(key, id);
-        self.steps.push(Step::Destroy { place });
+        self.changes.push(Change::Destroy { place });
     }
 
     /// Removes a key's record and whatever lies beside it. Its materials are to be destroyed before.
     pub(super) fn remove_key(&mut self, key: KeyId) {
-        self.steps.push(Step::RemoveKey { key });
+        self.changes.push(Change::RemoveKey { key });
     }
 
     /// Writes an alias, in the place of `old` if there is one.
@@ -90,7 +83,7 @@ impl<'a> Transaction<'a> {
         let place = store::alias_place(&new.alias_name);
         let counter = old.map_or(1, |old| old.counter.saturating_add(1));
         let sealed = store::seal(&self.store.sealer, RecordKind::Alias, &place, counter, new)?;
-        self.steps.push(Step::Put { place, sealed });
+        self.changes.push(Change::Put { place, sealed });
         Ok(())
     }
 
@@ -100,45 +93,73 @@ impl<'a> Transaction<'a> {
         if storage::stat(&self.store.dir().join(&place))?.is_none() {
             return Err(self.store.no_alias(alias));
         }
-        self.steps.push(Step::Remove { place });
+        self.changes.push(Change::Remove { place });
         Ok(())
     }
 
-    /// Does what was collected, and writes the event down. Durable on return.
+    /// Does what was collected, and writes the event down: both or neither. Durable on return.
+    ///
+    /// # Errors
+    /// Nothing was changed, except with [`KmsError::Unfinished`].
     pub(super) fn commit(self) -> Result<(), KmsError> {
-        for step in &self.steps {
-            self.apply(step)?;
+        let result = self.attempt();
+        let result = match result {
+            Err(error) if error.is_full() && self.event.restricting => {
+                reserve::release(self.store.dir())?;
+                self.attempt()
+            }
+            result => result,
+        };
+        if result.is_ok() {
+            reserve::refill(self.store.dir());
         }
-        log::debug!("{:?}", self.event);
-        Ok(())
+        result
     }
 
-    fn apply(&self, step: &Step) -> Result<(), KmsError> {
-        let dir = self.store.dir();
-        match step {
-            Step::Put { place, sealed } => {
-                let path = dir.join(place);
-                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-                    return Err(KmsError::damaged(path, "it is no place of a record"));
-                };
-                if storage::stat(parent)?.is_none() {
-                    storage::make_dir(parent)?;
-                    storage::sync(&dir.join(KEYS))?;
-                }
-                storage::replace(parent, &name.to_string_lossy(), sealed)
-            }
-            Step::Destroy { place } => storage::destroy(&dir.join(place)),
-            Step::RemoveKey { key } => {
-                let keys = dir.join(KEYS);
-                let path = keys.join(key.to_string());
-                storage::discard(&path.join(KEY))?;
-                storage::discard(&path)?;
-                storage::sync(&keys)
-            }
-            Step::Remove { place } => {
-                storage::discard(&dir.join(place))?;
-                storage::sync(&dir.join(ALIASES))
-            }
+    fn attempt(&self) -> Result<(), KmsError> {
+        let mut log = AuditLog::open(self.store.dir(), &self.store.sealer)
+            .map_err(|error| KmsError::NotRecorded(error.into()))?;
+        let audit = log.prepare(self.recorder, [&self.event]);
+        if self.changes.is_empty() {
+            return write(&mut log, &audit);
+        }
+        journal::commit(self.store, &self.changes, &mut log, audit)
+    }
+
+    /// Writes down that the operation was refused with `error`, which is what is left to say; nothing is changed.
+    pub(super) fn refuse(mut self, error: KmsError) -> KmsError {
+        self.event.refused = Some(Refusal::from(&error));
+        match record(self.store, self.recorder, [&self.event]) {
+            Ok(()) => error,
+            Err(unwritten) => unwritten,
         }
     }
+}
+
+/// Takes the lock, and finishes what its last holder left unfinished.
+pub(super) fn take_turn(store: &KeyStore) -> Result<Lock, KmsError> {
+    // Without this the lock file would be made anew in whatever has taken the directory's place.
+    store.check()?;
+    let lock = Lock::exclusive(store.dir())?;
+    store.check()?;
+    journal::finish(store)?;
+    Ok(lock)
+}
+
+/// Writes events down under the lock.
+pub(super) fn record<'e>(
+    store: &KeyStore,
+    recorder: &Recorder,
+    events: impl IntoIterator<Item = &'e Event>,
+) -> Result<(), KmsError> {
+    let mut log = AuditLog::open(store.dir(), &store.sealer)
+        .map_err(|error| KmsError::NotRecorded(error.into()))?;
+    let audit = log.prepare(recorder, events);
+    write(&mut log, &audit)
+}
+
+fn write(log: &mut AuditLog<'_>, audit: &Batch) -> Result<(), KmsError> {
+    log.reserve(audit)
+        .and_then(|()| log.write(audit))
+        .map_err(|error| KmsError::NotRecorded(error.into()))
 }

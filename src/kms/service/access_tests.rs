@@ -143,7 +143,8 @@ fn every_operation_is_refused_where_the_policy_denies_it_and_only_there() {
                 if action == "PutKeyPolicy" {
                     let record = service.store.key(id).unwrap();
                     let event = Event::new("PutKeyPolicy");
-                    let mut change = Transaction::begin(&service.store, event).unwrap();
+                    let mut change =
+                        Transaction::begin(&service.store, &service.recorder, event).unwrap();
                     let without = KeyRecord {
                         policy: None,
                         ..record.value.clone()

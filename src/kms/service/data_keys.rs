@@ -1,5 +1,6 @@
 //! What the files of a volume need: GenerateDataKey, Decrypt, and whether the latter may be used.
 
+use super::usage::Use;
 use super::{KeyService, check_state};
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
@@ -20,13 +21,19 @@ impl KeyService {
         key: &KeyRef,
         context: &EncryptionContext,
     ) -> Result<(DataKey, Envelope), KmsError> {
-        let key = self.store.key(self.resolve(key)?)?;
-        let request = Request::new("GenerateDataKey").with_context(Context::Object(context));
-        let permission = self.authorize(&key.value, &request)?;
-        let usable = self.usable(&key.value, &permission, Operation::GenerateDataKey, None)?;
-        let data_key = DataKey::random()?;
-        let envelope = usable.wrap(&data_key, context);
-        Ok((data_key, envelope))
+        let of = Use::new("GenerateDataKey", key.clone(), context);
+        self.with_data_key(of, |of| {
+            let id = self.resolve(key)?;
+            of.key = Some(id);
+            let key = self.store.key(id)?;
+            let request = Request::new(of.operation).with_context(Context::Object(context));
+            let permission = self.authorize(&key.value, &request)?;
+            let usable = self.usable(&key.value, &permission, Operation::GenerateDataKey, None)?;
+            let data_key = DataKey::random()?;
+            let envelope = usable.wrap(&data_key, context);
+            of.material = Some(envelope.material_id());
+            Ok((data_key, envelope))
+        })
     }
 
     /// Decrypt: unwraps the data key of the object that `context` names. Costs three stat calls when nothing changed.
@@ -38,11 +45,18 @@ impl KeyService {
         envelope: &Envelope,
         context: &EncryptionContext,
     ) -> Result<DataKey, KmsError> {
-        let key = self.store.key(envelope.key_id())?;
-        let request = Request::new("Decrypt").with_context(Context::Object(context));
-        let permission = self.authorize(&key.value, &request)?;
-        self.usable(&key.value, &permission, Operation::Decrypt, Some(envelope))?
-            .unwrap(envelope, context)
+        let id = envelope.key_id();
+        let of = Use::new("Decrypt", id.into(), context);
+        self.with_data_key(of, |of| {
+            of.key = Some(id);
+            let key = self.store.key(id)?;
+            let request = Request::new(of.operation).with_context(Context::Object(context));
+            let permission = self.authorize(&key.value, &request)?;
+            let usable =
+                self.usable(&key.value, &permission, Operation::Decrypt, Some(envelope))?;
+            of.material = Some(envelope.material_id());
+            usable.unwrap(envelope, context)
+        })
     }
 
     /// Whether Decrypt may be used now: what a running mount asks of each of its keys, a few times a second. Costs

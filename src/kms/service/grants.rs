@@ -88,6 +88,7 @@ impl KeyService {
         grant: &GrantId,
     ) -> Result<KeyId, KmsError> {
         let event = Event::new(action)
+            .restricting()
             .asked(key)
             .with("grantId", grant.to_string());
         self.change(event, |change| {

@@ -94,7 +94,8 @@ impl KeyService {
     /// # Errors
     /// [`KmsError::NotFoundException`], [`KmsError::KMSInvalidStateException`].
     pub fn disable_key(&self, key: &KeyRef) -> Result<KeyId, KmsError> {
-        self.change_state(Event::new("DisableKey"), key, Operation::DisableKey)
+        let event = Event::new("DisableKey").restricting();
+        self.change_state(event, key, Operation::DisableKey)
     }
 
     fn change_state(

@@ -1,6 +1,6 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `access` asks the key's policy · `keys` · `aliases` · `policies` · `grants` · `data_keys`: the operations, by what they are about. Each goes through `change` or `read` here:
+//! `access` asks the key's policy · `keys` · `aliases` · `policies` · `grants` · `data_keys`: the operations, by what they are about · `usage` data keys, counted. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
@@ -12,20 +12,25 @@ mod data_keys;
 mod grants;
 mod keys;
 mod policies;
+mod usage;
+
+use usage::Pending;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use self::access::Access;
+use super::audit::identity::Identity;
+use super::audit::{self, AuditVerification, Recorder};
 use super::create;
 use super::error::KmsError;
-use super::event::Event;
+use super::event::{Event, Refusal};
 use super::key::{KeyRecord, KeyRef};
 use super::policy::{Permission, Request};
 use super::root::{NewProtection, PassphraseSource};
 use super::state::{self, KeyState, Operation};
 use super::store::{KeyStore, Stored};
-use super::transaction::Transaction;
+use super::transaction::{self, Transaction};
 use super::verify::{self, Verification};
 use crate::clock::Clock;
 use crate::format::keystore::Protection;
@@ -44,6 +49,8 @@ pub struct Listing<T> {
 pub struct KeyService {
     store: KeyStore,
     clock: Arc<dyn Clock>,
+    recorder: Recorder,
+    pending: Pending,
     access: Access,
 }
 
@@ -57,8 +64,9 @@ impl KeyService {
         passphrases: &dyn PassphraseSource,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KmsError> {
-        let store = create::open(dir, passphrases)?;
-        Self::over(store, clock)
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let store = create::open(dir, passphrases, &recorder)?;
+        Self::over(store, clock, recorder)
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -71,17 +79,38 @@ impl KeyService {
         passphrases: &dyn PassphraseSource,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, bool), KmsError> {
-        let (store, made) = create::open_or_create(dir, protection, passphrases, &clock)?;
-        Ok((Self::over(store, clock)?, made))
+        let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
+        let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
+        Ok((Self::over(store, clock, recorder)?, made))
     }
 
-    fn over(store: KeyStore, clock: Arc<dyn Clock>) -> Result<Self, KmsError> {
+    fn over(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Result<Self, KmsError> {
         let access = Access::of_this_process(store.dir())?;
         Ok(Self {
             store,
             clock,
+            recorder,
+            pending: Pending::default(),
             access,
         })
+    }
+
+    /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
+    #[must_use]
+    pub fn acting_as(mut self, identity: Identity) -> Self {
+        self.recorder = Recorder::new(identity, Arc::clone(&self.clock));
+        self
+    }
+
+    /// Reads the whole audit log and says whether it is whole. Changes nothing, and is not written down.
+    #[must_use]
+    pub fn verify_audit(&self) -> AuditVerification {
+        audit::verify(&self.store)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn store(&self) -> &KeyStore {
+        &self.store
     }
 
     /// The id of the key directory.
@@ -125,15 +154,16 @@ impl KeyService {
 
     /// Runs an operation that may change the store: `operation` collects what is to change, which is then done whole or
     /// not at all. Nothing is changed where it fails.
-    fn change<T>(
+    pub(super) fn change<T>(
         &self,
         event: Event,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
-        let mut transaction = Transaction::begin(&self.store, event)?;
-        let result = operation(&mut transaction)?;
-        transaction.commit()?;
-        Ok(result)
+        let mut transaction = Transaction::begin(&self.store, &self.recorder, event)?;
+        match operation(&mut transaction) {
+            Ok(result) => transaction.commit().map(|()| result),
+            Err(error) => Err(transaction.refuse(error)),
+        }
     }
 
     /// Runs an operation that changes nothing.
@@ -142,9 +172,17 @@ impl KeyService {
         mut event: Event,
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
-        let result = operation(&mut event)?;
-        log::debug!("{event:?}");
-        Ok(result)
+        let result = operation(&mut event);
+        event.refused = result.as_ref().err().map(Refusal::from);
+        let recorded = match transaction::take_turn(&self.store) {
+            Ok(_lock) => transaction::record(&self.store, &self.recorder, [&event]),
+            // There is nothing left that it could be written to, and nothing to protect.
+            Err(KmsError::NoStore { .. } | KmsError::WrongStore { .. }) if result.is_err() => {
+                Ok(())
+            }
+            Err(error) => Err(KmsError::NotRecorded(error.into())),
+        };
+        recorded.and(result)
     }
 
     /// The key that is asked for, once its policy and then its state allow the operation. The event is about it from here on, refused or not.

@@ -49,7 +49,7 @@ fn clock() -> Arc<dyn Clock> {
     Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)))
 }
 
-fn create(dir: &Path) -> KeyService {
+pub(in crate::kms) fn create(dir: &Path) -> KeyService {
     KeyService::open_or_create(dir, NewProtection::RootKeyFile, &Never, clock())
         .unwrap()
         .0
