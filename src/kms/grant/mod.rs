@@ -16,11 +16,12 @@ use super::policy::{Context, Principal, Request};
 use crate::clock::Timestamp;
 use crate::ids::KeyId;
 
-/// Most grants of a key. AWS allows 50,000; here they lie in the key's record, which is read as a whole.
-pub const MAX_GRANTS: usize = 100;
+/// Most grants of a key. AWS allows 50,000; here they lie in the key's record, which is read as a whole and has at most
+/// 1 MiB: the largest grants, the largest policy and all else of a key together fit into it.
+pub const MAX_GRANTS: usize = 50;
 /// Most pairs of a grant's constraint.
 pub const MAX_CONSTRAINT_PAIRS: usize = 8;
-/// Most characters of a name or value in a grant's constraint.
+/// Most bytes of a name or value in a grant's constraint.
 pub const MAX_CONSTRAINT_TEXT: usize = 256;
 
 /// Which encryption contexts a grant is for.
@@ -192,10 +193,12 @@ fn check_pairs(pairs: &BTreeMap<String, String>) -> Result<(), KmsError> {
             limit: MAX_CONSTRAINT_PAIRS,
         });
     }
-    let fits = |text: &String| !text.is_empty() && text.chars().count() <= MAX_CONSTRAINT_TEXT;
+    let fits = |text: &String| {
+        (1..=MAX_CONSTRAINT_TEXT).contains(&text.len()) && !text.contains(char::is_control)
+    };
     if pairs.is_empty() || !pairs.iter().all(|(name, value)| fits(name) && fits(value)) {
         return Err(KmsError::ValidationException(format!(
-            "a grant's constraint has at least one pair, its names and values 1 to {MAX_CONSTRAINT_TEXT} characters"
+            "a grant's constraint has at least one pair, its names and values 1 to {MAX_CONSTRAINT_TEXT} bytes without control characters"
         )));
     }
     Ok(())

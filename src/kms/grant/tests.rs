@@ -150,6 +150,7 @@ fn a_grant_needs_operations_and_somebody_known() {
         },
         root(&[Decrypt], subset(&[])),
         root(&[Decrypt], subset(&[("", "x")])),
+        root(&[Decrypt], subset(&[("x", "\n")])),
         root(&[Decrypt], subset(&[("x", &long)])),
         root(&[Decrypt], subset(&many)),
     ] {

@@ -405,6 +405,59 @@ fn time_alone_ends_what_a_policy_allows_for_a_time() {
     assert!(denied(later.key_status(id)).is_some());
 }
 
+#[test]
+fn the_largest_policy_and_the_largest_grants_fit_into_a_record_and_the_log() {
+    use crate::kms::grant::{GRANT_OPERATIONS, MAX_CONSTRAINT_PAIRS, MAX_CONSTRAINT_TEXT};
+    use crate::kms::key::{Description, MAX_DESCRIPTION, MAX_TAGS, Tags};
+    use crate::kms::policy::document::MAX_POLICY;
+    let (dir, service) = fresh();
+    // Each of these characters takes twice the room in JSON, the others six times.
+    let quotes = "\"".repeat(MAX_CONSTRAINT_TEXT - 1);
+    let tag = |i: usize| (format!("{i:\u{1}>128}"), "\u{1}".repeat(256));
+    let request = CreateKeyRequest {
+        description: Description::new("\u{1}".repeat(MAX_DESCRIPTION)).unwrap(),
+        tags: Tags::new((0..MAX_TAGS).map(tag)).unwrap(),
+        ..CreateKeyRequest::default()
+    };
+    let key = KeyRef::Id(service.create_key(request).unwrap().key_id);
+    let policy = all_but("kms:Encrypt");
+    let policy = policy.clone() + &"\n".repeat(MAX_POLICY - policy.len());
+    service.put_key_policy(&key, &policy, false).unwrap();
+    let pair = |i: usize| (format!("{i}{quotes}"), format!("{i}{quotes}"));
+    let grant = CreateGrantRequest {
+        retiring_principal: Some("user:4294967295".parse().unwrap()),
+        constraints: Some(Constraints::EncryptionContextEquals(
+            (0..MAX_CONSTRAINT_PAIRS).map(pair).collect(),
+        )),
+        ..grant_to(NOBODY, &GRANT_OPERATIONS)
+    };
+    for _ in 0..MAX_GRANTS {
+        service.create_grant(&key, grant.clone()).unwrap();
+    }
+    let other = reopen(dir.path());
+    assert_eq!(other.list_grants(&key).unwrap().len(), MAX_GRANTS);
+    assert_eq!(other.get_key_policy(&key).unwrap().as_str(), policy);
+    assert!(other.verify().unwrap().damaged.is_empty());
+    assert!(other.verify_audit().damage.is_none());
+}
+
+#[test]
+fn a_refusal_is_written_down_with_who_and_what() {
+    let (dir, service) = fresh();
+    let id = new_key(&service);
+    let service = service.with_caller(user(NOBODY));
+    assert!(denied(service.disable_key(&id.into())).is_some());
+    let log = std::fs::read_to_string(dir.path().join("audit/log")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(line["eventName"], "DisableKey");
+    assert_eq!(line["errorCode"], "AccessDeniedException");
+    let message = line["errorMessage"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("uid {NOBODY} is not authorized")),
+        "{message}"
+    );
+}
+
 /// What a mount's path pays for a policy; printed, because machines differ.
 #[test]
 fn asking_a_large_policy_takes_no_system_call_and_little_time() {
