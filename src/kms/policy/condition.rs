@@ -151,6 +151,11 @@ impl Condition {
         }
     }
 
+    /// Whether it is about a name that the request's encryption context has in more than one spelling.
+    pub(super) fn is_ambiguous(&self, request: &Request<'_>) -> bool {
+        matches!(&self.key, ConditionKey::EncryptionContext(name) if request.context.is_ambiguous(name))
+    }
+
     fn holds_for_names(&self, request: &Request<'_>) -> bool {
         let names = request.context.names();
         if let Test::Null(wanted) = &self.test {

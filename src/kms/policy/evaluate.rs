@@ -29,6 +29,8 @@ pub enum Denial {
     Statement(String),
     /// No statement of the policy and no grant allows it.
     NothingAllows,
+    /// The policy looks at a name of the encryption context that comes more than once, in different case.
+    AmbiguousContext,
     /// A grant allows it, but not that it is passed on like this.
     BeyondGrant(GrantId),
 }
@@ -40,6 +42,9 @@ impl fmt::Display for Denial {
             Self::NothingAllows => {
                 f.write_str("no statement of its key policy and no grant allows it")
             }
+            Self::AmbiguousContext => f.write_str(
+                "its key policy looks at a name of the encryption context that comes more than once, in different case",
+            ),
             Self::BeyondGrant(grant) => write!(
                 f,
                 "grant {grant} allows to pass on its own operations only, under its own constraints or stricter ones"
@@ -64,6 +69,13 @@ pub fn evaluate(
         let with_effect = policy.statements.iter();
         with_effect.filter(move |statement| statement.effect == effect)
     };
+    let ambiguous = |statement: &Statement| {
+        let mut conditions = statement.conditions.iter();
+        conditions.any(|condition| condition.is_ambiguous(request))
+    };
+    if policy.statements.iter().any(ambiguous) {
+        return Err(Denial::AmbiguousContext);
+    }
     let denies = |statement: &&Statement| {
         // Who may be meant is: a name that cannot be found out must not open what it should close.
         statement.is_about(caller, true)

@@ -244,6 +244,36 @@ fn what_depends_on_an_unknown_object_is_answered_for_the_most_favourable_one() {
     assert_eq!(ask(&none), [false, false, false]);
 }
 
+#[test]
+fn what_a_caller_says_is_a_context_like_any_other_and_cannot_be_said_twice() {
+    const TEAM_A: &str = r#"{"StringEquals":{"kms:EncryptionContext:team":"a"}}"#;
+    let only = policy(&[("Allow", r#""*""#, "*", TEAM_A)]);
+    let all_but = policy(&[
+        ("Allow", r#""*""#, "*", "{}"),
+        ("Deny", r#""*""#, "*", TEAM_A),
+    ]);
+    let open = policy(&[("Allow", r#""*""#, "*", "{}")]);
+    let ask = |policy: &Policy, pairs: &[(&str, &str)]| {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let pairs = pairs.iter().map(owned).collect();
+        let request = Request::new("Encrypt").with_context(Context::Text(&pairs));
+        evaluate(policy, &[], &alice(), &request, NOW).map(drop)
+    };
+    let denied = || Err(Denial::Statement("\"1\"".to_owned()));
+    for team in ["team", "Team"] {
+        assert_eq!(ask(&only, &[(team, "a")]), Ok(()));
+        assert_eq!(ask(&only, &[(team, "b")]), Err(Denial::NothingAllows));
+        assert_eq!(ask(&all_but, &[(team, "a"), ("x", "y")]), denied());
+        assert_eq!(ask(&all_but, &[(team, "b")]), Ok(()));
+    }
+    assert_eq!(ask(&only, &[]), Err(Denial::NothingAllows));
+    let twice = [("Team", "b"), ("team", "a")];
+    for policy in [&only, &all_but] {
+        assert_eq!(ask(policy, &twice), Err(Denial::AmbiguousContext));
+    }
+    assert_eq!(ask(&open, &twice), Ok(()));
+}
+
 fn any_statement() -> impl Strategy<Value = (bool, u8, u8, u8)> {
     (any::<bool>(), 0..6_u8, 0..6_u8, 0..4_u8)
 }

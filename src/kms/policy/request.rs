@@ -1,6 +1,7 @@
 //! What is asked of a policy: one operation on one key, and what is known of it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::format::envelope::EncryptionContext;
 use crate::ids::VolumeId;
@@ -16,9 +17,11 @@ pub enum Context<'a> {
     Object(&'a EncryptionContext),
     /// Some object of this volume, or of any; which one is not known.
     SomeObject(Option<VolumeId>),
+    /// What the caller says.
+    Text(&'a BTreeMap<String, String>),
 }
 
-/// A value that may not be known.
+/// What is known of a value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<T> {
     /// This one.
@@ -34,20 +37,22 @@ pub const OBJECT_KEYS: [&str; 3] = ["volume", "object", "kind"];
 
 impl<'a> Context<'a> {
     /// The names: those of all objects are the same.
-    pub(in crate::kms) const fn names(&self) -> &'static [&'static str] {
+    pub(in crate::kms) fn names(&self) -> Vec<&'a str> {
         match self {
-            Self::None => &[],
-            Self::Object(_) | Self::SomeObject(_) => &OBJECT_KEYS,
+            Self::None => Vec::new(),
+            Self::Object(_) | Self::SomeObject(_) => OBJECT_KEYS.to_vec(),
+            Self::Text(pairs) => pairs.keys().map(String::as_str).collect(),
         }
     }
 
-    /// The value of a name that [`Self::names`] has.
+    /// The value of a name that [`Self::names`] has; nothing where it is not known.
     fn value(&self, name: &str) -> Option<Cow<'a, str>> {
         match (self, name) {
             (Self::Object(context), "volume") => Some(context.volume.to_string().into()),
             (Self::Object(context), "object") => Some(context.object.to_string().into()),
             (Self::Object(context), "kind") => Some(context.kind.as_str().into()),
             (Self::SomeObject(Some(volume)), "volume") => Some(volume.to_string().into()),
+            (Self::Text(pairs), name) => pairs.get(name).map(|value| value.as_str().into()),
             _ => None,
         }
     }
@@ -59,14 +64,20 @@ impl<'a> Context<'a> {
 
     /// The value of a name in any case, as AWS's condition keys are.
     pub(super) fn find(&self, name: &str) -> Found<Cow<'a, str>> {
-        let known = self
-            .names()
-            .iter()
-            .find(|known| known.eq_ignore_ascii_case(name));
-        match known {
+        match self.names_like(name).next() {
             None => Found::Absent,
             Some(known) => self.value(known).map_or(Found::Unknown, Found::Value),
         }
+    }
+
+    /// Whether it has several such names, so that the caller could choose which of them is looked at.
+    pub(super) fn is_ambiguous(&self, name: &str) -> bool {
+        self.names_like(name).nth(1).is_some()
+    }
+
+    fn names_like(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let names = self.names().into_iter();
+        names.filter(move |known| known.eq_ignore_ascii_case(name))
     }
 }
 
