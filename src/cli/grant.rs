@@ -114,7 +114,7 @@ fn remove(
     let service = keystore::open(global)?;
     let key = service.resolve(&which.key)?;
     let make = || Ok(make(&service, &key.into(), &which.grant_id)?);
-    let (key, obedience) = obey::change(service.dir(), which.obey, key, make)?;
+    let (key, obedience) = obey::change(&service, which.obey, key, make)?;
     let done = format!("{done} a grant of key {key}");
     obedience.conclude(global, which.output.output, &done)
 }
@@ -145,7 +145,7 @@ fn create(global: &Global, args: CreateArgs) -> Result<(), CliError> {
     let service = keystore::open(global)?;
     let key = service.resolve(&args.key)?;
     let make = || Ok(service.create_grant(&key.into(), request)?);
-    let (grant_id, obedience) = obey::change(service.dir(), args.obey, key, make)?;
+    let (grant_id, obedience) = obey::change(&service, args.obey, key, make)?;
     match args.output.output {
         Format::Json => {
             output::json(&Created {

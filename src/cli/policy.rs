@@ -85,7 +85,7 @@ pub fn run(global: &Global, command: PolicyCommand) -> Result<(), CliError> {
             let service = keystore::open(global)?;
             let key = service.resolve(&args.key)?;
             let make = || Ok(service.put_key_policy(&key.into(), &text, bypass)?);
-            let (key, obedience) = obey::change(service.dir(), args.obey, key, make)?;
+            let (key, obedience) = obey::change(&service, args.obey, key, make)?;
             let done = format!("Put the policy of key {key}");
             obedience.conclude(global, args.output.output, &done)
         }

@@ -156,7 +156,7 @@ fn make(dir: &Path, protector: &Protector, recorder: &Recorder) -> Result<KeySto
         KeyManager::Cmkfs,
         description,
         Tags::default(),
-        &material,
+        Some(&material),
     );
     store::write_new_key(dir, &sealer, &key, &material)?;
     let alias = AliasRecord {

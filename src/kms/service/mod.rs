@@ -1,6 +1,7 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `access` asks the key's policy · `keys` · `aliases` · `policies` · `grants` · `data_keys`: the operations, by what they are about · `usage` data keys, counted. Each goes through `change` or `read` here:
+//! `access` asks the key's policy · `keys` · `aliases` · `policies` · `grants` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they
+//! are about · `usage` data keys, counted · `due` what is done because its time has come. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
@@ -8,10 +9,16 @@
 
 mod access;
 mod aliases;
+mod crypto;
 mod data_keys;
+mod deletion;
+mod due;
 mod grants;
 mod keys;
+mod material;
 mod policies;
+mod rotation;
+mod tags;
 mod usage;
 
 use usage::Pending;
@@ -25,10 +32,11 @@ use super::audit::{self, AuditVerification, Recorder};
 use super::create;
 use super::error::KmsError;
 use super::event::{Event, Refusal};
-use super::key::{KeyRecord, KeyRef};
+use super::key::KeyRef;
 use super::policy::{Permission, Request};
+use super::record::KeyRecord;
 use super::root::{NewProtection, PassphraseSource};
-use super::state::{self, KeyState, Operation};
+use super::state::{KeyState, Operation};
 use super::store::{KeyStore, Stored};
 use super::transaction::{self, Transaction};
 use super::verify::{self, Verification};
@@ -52,9 +60,22 @@ pub struct KeyService {
     recorder: Recorder,
     pending: Pending,
     access: Access,
+    look_again: due::LookAgain,
 }
 
 impl KeyService {
+    fn new(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Result<Self, KmsError> {
+        let access = Access::of_this_process(store.dir())?;
+        Ok(Self {
+            store,
+            clock,
+            recorder,
+            pending: Pending::default(),
+            access,
+            look_again: due::LookAgain::default(),
+        })
+    }
+
     /// Opens the key directory at `dir`.
     ///
     /// # Errors
@@ -66,7 +87,7 @@ impl KeyService {
     ) -> Result<Self, KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let store = create::open(dir, passphrases, &recorder)?;
-        Self::over(store, clock, recorder)
+        Self::new(store, clock, recorder)
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -81,18 +102,7 @@ impl KeyService {
     ) -> Result<(Self, bool), KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
-        Ok((Self::over(store, clock, recorder)?, made))
-    }
-
-    fn over(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Result<Self, KmsError> {
-        let access = Access::of_this_process(store.dir())?;
-        Ok(Self {
-            store,
-            clock,
-            recorder,
-            pending: Pending::default(),
-            access,
-        })
+        Ok((Self::new(store, clock, recorder)?, made))
     }
 
     /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
@@ -159,9 +169,14 @@ impl KeyService {
         event: Event,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let mut transaction = Transaction::begin(&self.store, &self.recorder, event)?;
         match operation(&mut transaction) {
-            Ok(result) => transaction.commit().map(|()| result),
+            Ok(result) => {
+                transaction.commit()?;
+                self.look_again.at_once();
+                Ok(result)
+            }
             Err(error) => Err(transaction.refuse(error)),
         }
     }
@@ -172,6 +187,7 @@ impl KeyService {
         mut event: Event,
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let result = operation(&mut event);
         event.refused = result.as_ref().err().map(Refusal::from);
         let recorded = match transaction::take_turn(&self.store) {
@@ -209,15 +225,22 @@ impl KeyService {
         event.about(id);
         let key = self.store.key(id)?;
         let permission = self.authorize(&key.value, request)?;
-        check_state(&key, operation)?;
+        self.check_state(&key, operation)?;
         Ok((key, permission))
+    }
+
+    /// The state the key is in after `operation`, where its state at this moment allows it.
+    fn check_state(
+        &self,
+        key: &Stored<KeyRecord>,
+        operation: Operation,
+    ) -> Result<KeyState, KmsError> {
+        let after = key.value.after(operation, self.clock.now());
+        after.map_err(|error| KmsError::from_state(key.value.key_id, operation, error))
     }
 }
 
-fn check_state(key: &Stored<KeyRecord>, operation: Operation) -> Result<KeyState, KmsError> {
-    state::transition(key.value.key_state, operation)
-        .map_err(|error| KmsError::from_state(key.value.key_id, error))
-}
-
+#[cfg(test)]
+mod life_tests;
 #[cfg(test)]
 pub(super) mod tests;

@@ -4,7 +4,7 @@ use super::KeyService;
 use crate::ids::KeyId;
 use crate::kms::error::KmsError;
 use crate::kms::event::Event;
-use crate::kms::key::{KeyManager, KeyRecord, KeyRef};
+use crate::kms::key::{KeyRecord, KeyRef};
 use crate::kms::policy::document::MalformedPolicy;
 use crate::kms::policy::{Policy, Request, evaluate};
 use crate::kms::state::Operation;
@@ -25,7 +25,7 @@ impl KeyService {
     /// the caller could not put another one is refused, unless `bypass_policy_lockout_safety_check`.
     ///
     /// # Errors
-    /// [`KmsError::MalformedPolicyDocumentException`], [`KmsError::ManagedKey`], [`KmsError::NotFoundException`],
+    /// [`KmsError::MalformedPolicyDocumentException`], [`KmsError::UnsupportedOperationException`] for the default key, [`KmsError::NotFoundException`],
     /// [`KmsError::AccessDeniedException`].
     pub fn put_key_policy(
         &self,
@@ -51,9 +51,6 @@ impl KeyService {
             let (old, _) =
                 self.admit_request(&mut change.event, key, Operation::PutKeyPolicy, &request)?;
             let key_id = old.value.key_id;
-            if old.value.key_manager == KeyManager::Cmkfs {
-                return Err(KmsError::ManagedKey { key: key_id });
-            }
             let policy = policy?;
             if !bypass_policy_lockout_safety_check {
                 self.check_lockout(&policy, &request)?;
