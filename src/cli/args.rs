@@ -9,10 +9,12 @@ use super::audit::AuditCommand;
 use super::bind::BindArgs;
 use super::exit;
 use super::generate::GenerateCommand;
+use super::grant::GrantCommand;
 use super::init::InitArgs;
 use super::key::KeyCommand;
 use super::keys::KeysCommand;
 use super::mount::MountArgs;
+use super::policy::PolicyCommand;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
 use super::volume::VolumeCommand;
@@ -82,6 +84,12 @@ pub enum Command {
     /// Give keys names.
     #[command(subcommand)]
     Alias(AliasCommand),
+    /// Say who may do what with a key.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Let somebody do a few things with a key, without a change of its policy.
+    #[command(subcommand)]
+    Grant(GrantCommand),
     /// Make and check the key directory.
     #[command(subcommand)]
     Keys(KeysCommand),

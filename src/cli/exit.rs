@@ -23,7 +23,8 @@ Exit codes:
    8  the key directory or root key file is open to other users
    9  something stored is damaged, or does not belong together
   10  in use: by a mount, or a mount by a program
-  11  a key was changed, but a mount has not said that it obeys";
+  11  a key was changed, but a mount has not said that it obeys
+  12  the key's policy and grants do not allow it";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -36,6 +37,7 @@ const PERMISSIONS: u8 = 8;
 const DAMAGED: u8 = 9;
 const IN_USE: u8 = 10;
 const UNANSWERED: u8 = 11;
+const DENIED: u8 = 12;
 
 /// The exit code of a failed command.
 #[must_use]
@@ -55,7 +57,10 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
 
 fn code_of_kms(error: &KmsError) -> u8 {
     match error {
-        KmsError::NotFoundException { .. } | KmsError::NoStore { .. } => NOT_FOUND,
+        KmsError::AccessDeniedException { .. } => DENIED,
+        KmsError::NotFoundException { .. }
+        | KmsError::InvalidGrantIdException { .. }
+        | KmsError::NoStore { .. } => NOT_FOUND,
         KmsError::AlreadyExistsException { .. } => EXISTS,
         KmsError::DisabledException { .. }
         | KmsError::KMSInvalidStateException { .. }
@@ -63,6 +68,7 @@ fn code_of_kms(error: &KmsError) -> u8 {
         | KmsError::NoMaterial { .. } => STATE,
         KmsError::LimitExceededException { .. } => LIMIT,
         KmsError::InvalidAliasNameException { .. }
+        | KmsError::MalformedPolicyDocumentException(_)
         | KmsError::ValidationException(_)
         | KmsError::TagException(_)
         | KmsError::IncorrectKeyException { .. }

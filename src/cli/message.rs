@@ -225,6 +225,16 @@ fn is_audit_log(path: &Path) -> bool {
 
 fn kms_hint(error: &KmsError) -> Option<String> {
     let text = match error {
+        KmsError::AccessDeniedException { key, .. } => format!(
+            "whoever may perform kms:PutKeyPolicy or kms:CreateGrant on the key can allow it; `cmkfs policy get {key}` and `cmkfs grant list {key}` show who may do what"
+        ),
+        KmsError::MalformedPolicyDocumentException(_) => {
+            "`cmkfs policy get KEY` prints a policy to begin with; `cmkfs policy put --help` shows what one can say"
+                .to_owned()
+        }
+        KmsError::InvalidGrantIdException { key, .. } => {
+            format!("`cmkfs grant list {key}` shows the grants there are")
+        }
         KmsError::NotFoundException { key, .. } => match key {
             KeyRef::Id(_) => {
                 "`cmkfs key list` shows the keys there are; --keys DIR or CMKFS_KEYS names another key directory"

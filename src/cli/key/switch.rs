@@ -63,7 +63,12 @@ pub(super) fn obeyed<T>(
     key: &KeyRef,
     make: impl FnOnce(&KeyRef) -> Result<T, KmsError>,
 ) -> Result<(T, Obedience), CliError> {
-    let id = service.resolve(key)?;
+    // Not described: who may change it need not be allowed to read about it.
+    let id = match service.resolve(key) {
+        Ok(id) => id,
+        // The operation itself says so, and writes it down.
+        Err(error) => return Err(make(key).err().unwrap_or(error).into()),
+    };
     obey::change(service, args, id, || Ok(make(&id.into())?))
 }
 
