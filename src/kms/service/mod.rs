@@ -1,8 +1,8 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they are about; `due`: what is done because its
-//! time has come; `usage` data keys, counted. Each goes through `change` or `read` here:
-//! what was done or refused is written down before anybody learns of it.
+//! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what
+//! they are about · `due` what is done because its time has come · `usage` data keys, counted. Each goes through `change`
+//! or `read` here: what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
 //! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
