@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::alias::AliasCommand;
+use super::audit::AuditCommand;
+use super::bind::BindArgs;
 use super::exit;
 use super::generate::GenerateCommand;
 use super::init::InitArgs;
@@ -13,6 +15,7 @@ use super::keys::KeysCommand;
 use super::mount::MountArgs;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
+use super::volume::VolumeCommand;
 
 /// An encrypting filesystem whose mounts obey their customer master keys, live.
 #[derive(Debug, Parser)]
@@ -68,6 +71,11 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Show what is mounted.
     Status(StatusArgs),
+    /// Bind an empty directory of a mounted volume to a key: what is created in it is wrapped under that.
+    Bind(BindArgs),
+    /// Look at a volume as a whole, remove what is dead in it.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Make, look at, enable and disable keys.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -77,6 +85,9 @@ pub enum Command {
     /// Make and check the key directory.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show what was done with keys, and check its record.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Write man pages and shell completions.
     #[command(subcommand)]
     Generate(GenerateCommand),

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use super::bind::BindError;
 use super::message::CliError;
 use crate::kms::KmsError;
 use crate::mount::MountError;
@@ -103,6 +104,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
 fn code_of_volume(error: &VolumeError) -> u8 {
     match error {
         VolumeError::NotEmpty { .. } => EXISTS,
+        VolumeError::Dead { .. } => STATE,
         VolumeError::NotAVolume { .. } => NOT_FOUND,
         VolumeError::InUse { .. } => IN_USE,
         VolumeError::WrongKeyStore { .. } | VolumeError::Damaged { .. } => DAMAGED,
@@ -114,7 +116,14 @@ fn code_of_volume(error: &VolumeError) -> u8 {
 fn code(error: &CliError) -> u8 {
     match error {
         CliError::Kms(error) => code_of_kms(error),
-        CliError::Damaged(_) => DAMAGED,
+        CliError::Damaged(_) | CliError::DamagedObjects(_) => DAMAGED,
+        CliError::Bind { why, .. } => match why {
+            BindError::NotEmpty => EXISTS,
+            BindError::NotADirectory => USAGE,
+            BindError::Refused(_) => FAILURE,
+        },
+        CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
+        CliError::Unremoved(_) | CliError::Unconfirmed => FAILURE,
         CliError::KeysExist { .. } => EXISTS,
         CliError::NoHome | CliError::Option(_) => USAGE,
         CliError::Mount(error) => code_of_mount(error),

@@ -58,9 +58,9 @@ pub(super) fn open(
     }
     if journal::is_unfinished(dir)? {
         match transaction::take_turn(&store) {
-            // What cannot be written can still be looked at; whoever wants to change something is told.
-            Err(KmsError::Io { .. }) | Ok(_) => {}
-            Err(error) => return Err(error),
+            Ok(_) => {}
+            // What cannot be finished can still be looked at; whoever wants to change something is told.
+            Err(error) => log::warn!("{error}"),
         }
     }
     Ok(store)

@@ -23,6 +23,15 @@ impl ServicePort {
     }
 }
 
+/// A directory's binding to what people call a key: an alias is resolved each time something is wrapped.
+#[must_use]
+pub fn binding_of(key: &KeyRef) -> KeyBinding {
+    match key {
+        KeyRef::Id(id) => KeyBinding::Key(*id),
+        KeyRef::Alias(alias) => KeyBinding::Alias(alias.to_string()),
+    }
+}
+
 /// What the filesystem is told; what it is not told goes into the log.
 fn unavailable(error: &KmsError) -> KeyUnavailable {
     match error.availability() {

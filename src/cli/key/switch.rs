@@ -64,7 +64,7 @@ pub(super) fn obeyed<T>(
     make: impl FnOnce(&KeyRef) -> Result<T, KmsError>,
 ) -> Result<(T, Obedience), CliError> {
     let id = service.resolve(key)?;
-    obey::change(service.dir(), args, id, || Ok(make(&id.into())?))
+    obey::change(service, args, id, || Ok(make(&id.into())?))
 }
 
 /// Prints what was changed, and what each mount did about it.

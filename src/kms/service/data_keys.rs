@@ -48,9 +48,9 @@ impl KeyService {
         self.with_data_key(of, |of| {
             of.key = Some(id);
             let key = self.store.key(id)?;
-            let usable =
-                self.usable(&key.value, Operation::Decrypt, Some(envelope.material_id()))?;
-            of.material = Some(envelope.material_id());
+            let material = envelope.material_id();
+            let usable = self.usable(&key.value, Operation::Decrypt, Some(material))?;
+            of.material = Some(material);
             usable.unwrap(envelope, context)
         })
     }

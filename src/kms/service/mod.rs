@@ -1,8 +1,8 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what
-//! they are about · `due` what is done because its time has come · `usage` data keys, counted. Each goes through `change`
-//! or `read` here: what was done or refused is written down before anybody learns of it.
+//! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they
+//! are about · `usage` data keys, counted · `due` what is done because its time has come. Each goes through `change` or `read` here:
+//! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
 //! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
@@ -24,20 +24,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::audit::identity::Identity;
-use super::audit::{self, AuditVerification, Recorder};
+use super::audit::{self, AuditEvent, AuditVerification, BackupInfo, Filter, Recorder};
 use super::create;
 use super::error::KmsError;
 use super::event::{Event, Refusal};
+use super::journal;
 use super::key::KeyRef;
 use super::record::KeyRecord;
 use super::root::{NewProtection, PassphraseSource};
 use super::state::{KeyState, Operation};
+use super::storage::Lock;
 use super::store::{KeyStore, Stored};
 use super::transaction::{self, Transaction};
 use super::verify::{self, Verification};
 use crate::clock::Clock;
 use crate::format::keystore::Protection;
-use crate::ids::{KeyId, KeyStoreId};
+use crate::ids::{KeyId, KeyStoreId, MaterialId};
 
 /// What could be listed, and what could not.
 #[derive(Debug)]
@@ -152,6 +154,49 @@ impl KeyService {
     /// Where the key directory itself cannot be read.
     pub fn verify(&self) -> Result<Verification, KmsError> {
         verify::verify(&self.store)
+    }
+
+    /// Hands the events of the audit log that fit to `each`, the oldest first, until that fails; holds one at a time.
+    /// Says whether the log is whole. Is not written down.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub fn audit_events<E>(
+        &self,
+        filter: &Filter,
+        each: impl FnMut(AuditEvent) -> Result<(), E>,
+    ) -> Result<AuditVerification, E> {
+        audit::query::read(&self.store, filter, each)
+    }
+
+    /// The backups that hold a material, as far as the audit log says.
+    #[must_use]
+    pub fn known_backups_of(&self, material: MaterialId) -> Vec<BackupInfo> {
+        audit::query::backups_of(&self.store, material)
+    }
+
+    /// Moves an audit log that is damaged aside and begins a new one, which says so. Returns where the old one went.
+    ///
+    /// # Errors
+    /// [`KmsError::ValidationException`] where the log is whole.
+    pub fn restart_audit(&self) -> Result<String, KmsError> {
+        self.store.check()?;
+        // The lock alone: what is unfinished cannot be written into a damaged log.
+        let _lock = Lock::exclusive(self.store.dir())?;
+        let found = self.verify_audit();
+        let Some(damage) = found.damage else {
+            return Err(KmsError::ValidationException(
+                "the audit log is whole: there is no reason to begin a new one".to_owned(),
+            ));
+        };
+        journal::finish_without_log(&self.store)?;
+        let aside = audit::restart(self.store.dir(), &self.store.sealer)?;
+        let mut event = Event::new("RestartAuditLog");
+        event.note("damage", damage.to_string());
+        event.note("wholeEvents", found.events);
+        event.note("movedTo", aside.clone());
+        transaction::record(&self.store, &self.recorder, [&event])?;
+        Ok(aside)
     }
 
     /// Runs an operation that may change the store: `operation` collects what is to change, which is then done whole or
