@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::alias::AliasCommand;
+use super::audit::AuditCommand;
 use super::bind::BindArgs;
 use super::exit;
 use super::generate::GenerateCommand;
@@ -84,6 +85,9 @@ pub enum Command {
     /// Make and check the key directory.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show what was done with keys, and check its record.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Write man pages and shell completions.
     #[command(subcommand)]
     Generate(GenerateCommand),

@@ -1,12 +1,13 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
-//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
+//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`, `audit`,
 //! `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume` one file a noun · `obey` what mounts do about a change
 //! of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON · [`progress`] bars ·
-//! [`message`] errors for people · [`exit`] exit codes.
+//! [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
+pub mod audit;
 pub mod bind;
 pub mod confirm;
 pub mod exit;
@@ -20,6 +21,7 @@ pub mod mount;
 pub mod obey;
 pub mod output;
 pub mod progress;
+pub mod raw;
 pub mod reach;
 pub mod status;
 pub mod unmount;
@@ -59,12 +61,13 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Init(args) => init::run(global, &args),
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) => status::run(global, &args),
         Command::Bind(args) => bind::run(global, &args),
         Command::Volume(command) => volume::run(global, &command),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
         Command::Keys(command) => keys::run(global, command),
+        Command::Audit(command) => audit::run(global, command),
         Command::Generate(command) => generate::run(command),
     }
 }

@@ -58,9 +58,9 @@ pub(super) fn open(
     }
     if journal::is_unfinished(dir)? {
         match transaction::take_turn(&store) {
-            // What cannot be written can still be looked at; whoever wants to change something is told.
-            Err(KmsError::Io { .. }) | Ok(_) => {}
-            Err(error) => return Err(error),
+            Ok(_) => {}
+            // What cannot be finished can still be looked at; whoever wants to change something is told.
+            Err(error) => log::warn!("{error}"),
         }
     }
     Ok(store)
@@ -156,7 +156,7 @@ fn make(dir: &Path, protector: &Protector, recorder: &Recorder) -> Result<KeySto
         KeyManager::Cmkfs,
         description,
         Tags::default(),
-        &material,
+        Some(&material),
     );
     store::write_new_key(dir, &sealer, &key, &material)?;
     let alias = AliasRecord {
