@@ -135,7 +135,7 @@ fn run(
     let handler = Handler {
         volume: Arc::clone(fs),
         keys,
-        invalidator: connected.invalidator(),
+        notifier: connected.notifier(),
         watcher: Arc::clone(&watcher),
         mounted: Arc::clone(mounted),
     };

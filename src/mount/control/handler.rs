@@ -11,7 +11,7 @@ use crate::kms::KeyService;
 use crate::kms::key::KeyRef;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
-use crate::mount::session::Invalidator;
+use crate::mount::session::Notifier;
 use crate::volume::Volume;
 use crate::volume::keys::binding_of;
 
@@ -21,8 +21,8 @@ pub struct Handler {
     pub volume: Arc<Volume>,
     /// Its keys.
     pub keys: Arc<KeyService>,
-    /// Makes the kernel drop what it has cached.
-    pub invalidator: Invalidator,
+    /// Tells the kernel what it has to drop.
+    pub notifier: Notifier,
     /// What withdraws keys and gives them back.
     pub watcher: Arc<Watcher>,
     /// The mount.
@@ -84,7 +84,7 @@ impl Handler {
             return failed(error.to_string());
         }
         // Its times have changed without the kernel's doing.
-        if let Err(error) = self.invalidator.inode(node) {
+        if let Err(error) = self.notifier.attributes(node) {
             log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
         }
         log::info!("inode {node} is bound to {binding}");
