@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::ids::{KeyId, MaterialId};
 use crate::kms::KmsError;
 use crate::kms::alias::AliasName;
-use crate::kms::key::{KeyMetadata, KeyRef};
+use crate::kms::key::KeyRef;
 use crate::kms::service::KeyService;
 use crate::kms::state::KeyState;
 
@@ -56,7 +56,7 @@ impl<'a> Fates<'a> {
             return *fate;
         }
         let fate = match self.keys.describe_key(&KeyRef::Id(key)) {
-            Ok(found) => of_known(&found),
+            Ok(found) => of_known(found.key_state),
             Err(KmsError::NotFoundException { .. }) => Fate::Gone,
             Err(error) => {
                 self.unclear.insert(key, error);
@@ -69,9 +69,28 @@ impl<'a> Fates<'a> {
 }
 
 /// A key that is there: as long as it is, its generated material is, and imported material can be imported again.
-const fn of_known(key: &KeyMetadata) -> Fate {
-    match key.key_state {
+const fn of_known(state: KeyState) -> Fate {
+    match state {
         KeyState::PendingImport => Fate::Reimportable,
         KeyState::Enabled | KeyState::Disabled | KeyState::PendingDeletion => Fate::Alive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_key_without_material_is_not_alive_and_that_can_come_back() {
+        for state in [
+            KeyState::Enabled,
+            KeyState::Disabled,
+            KeyState::PendingDeletion,
+        ] {
+            assert_eq!(of_known(state), Fate::Alive, "{state:?}");
+        }
+        let fate = of_known(KeyState::PendingImport);
+        assert_eq!(fate, Fate::Reimportable);
+        assert!(Fate::Alive < fate && fate < Fate::Gone);
     }
 }

@@ -15,7 +15,7 @@ use crate::cli::progress::Progress;
 use crate::format::header;
 use crate::ids::{KeyId, KeyStoreId, MaterialId, VolumeId};
 use crate::kms::KeyService;
-use crate::kms::alias::AliasName;
+use crate::kms::alias::{AliasListEntry, AliasName};
 use crate::kms::key::KeyRef;
 use crate::kms::state::KeyState;
 use crate::volume::census::{Census, Tally};
@@ -117,13 +117,16 @@ impl VolumeInfo {
         let census = &info.census;
         let bindings: Vec<_> = info.bindings.iter().map(BindingInfo::from).collect();
         let root = bindings.first().and_then(|root| root.binding.clone());
-        let keys = census.keys().map(|key| KeyInfo::new(key, census, keys));
+        let aliases = keys.list_aliases(None)?.items;
+        let keys = census
+            .keys()
+            .map(|key| KeyInfo::new(key, census, keys, &aliases));
         Ok(Self {
             volume_id: census.volume,
             key_store_id: census.key_store,
             format_version: header::VERSION,
             root_binding: root,
-            keys: keys.collect::<Result<_, _>>()?,
+            keys: keys.collect(),
             bindings,
             keyless: census.keyless,
             foreign: census.foreign,
@@ -133,7 +136,7 @@ impl VolumeInfo {
 }
 
 impl KeyInfo {
-    fn new(key: KeyId, census: &Census, keys: &KeyService) -> Result<Self, CliError> {
+    fn new(key: KeyId, census: &Census, keys: &KeyService, aliases: &[AliasListEntry]) -> Self {
         let described = if census.key_store == keys.store_id() {
             let described = keys.describe_key(&KeyRef::Id(key));
             described.map_err(|error| error.to_string())
@@ -144,21 +147,20 @@ impl KeyInfo {
             Ok(found) => (Some(found.key_state), None),
             Err(problem) => (None, Some(problem)),
         };
-        let aliases = keys.list_aliases(None)?.items.into_iter();
-        let aliases = aliases.filter(|alias| alias.target_key_id == key);
+        let aliases = aliases.iter().filter(|alias| alias.target_key_id == key);
         let materials = census
             .of_key(key)
             .map(|((_, material), tally)| MaterialInfo {
                 key_material_id: *material,
                 tally: *tally,
             });
-        Ok(Self {
+        Self {
             key_id: key,
             key_state,
             problem,
-            aliases: aliases.map(|alias| alias.alias_name).collect(),
+            aliases: aliases.map(|alias| alias.alias_name.clone()).collect(),
             materials: materials.collect(),
-        })
+        }
     }
 
     fn state(&self) -> String {

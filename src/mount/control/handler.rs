@@ -21,7 +21,7 @@ pub struct Handler {
     pub volume: Arc<Volume>,
     /// Its keys.
     pub keys: Arc<KeyService>,
-    /// Makes the kernel drop what it has cached.
+    /// Tells the kernel what it has to drop.
     pub notifier: Notifier,
     /// What withdraws keys and gives them back.
     pub watcher: Arc<Watcher>,
@@ -84,7 +84,7 @@ impl Handler {
             return failed(error.to_string());
         }
         // Its times have changed without the kernel's doing.
-        if let Err(error) = self.notifier.inode(node) {
+        if let Err(error) = self.notifier.attributes(node) {
             log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
         }
         log::info!("inode {node} is bound to {binding}");
