@@ -58,11 +58,14 @@ fn code_of_kms(error: &KmsError) -> u8 {
         KmsError::AlreadyExistsException { .. } => EXISTS,
         KmsError::DisabledException { .. }
         | KmsError::KMSInvalidStateException { .. }
+        | KmsError::UnsupportedOperationException { .. }
         | KmsError::NoMaterial { .. } => STATE,
         KmsError::LimitExceededException { .. } => LIMIT,
         KmsError::InvalidAliasNameException { .. }
         | KmsError::ValidationException(_)
         | KmsError::TagException(_)
+        | KmsError::IncorrectKeyException { .. }
+        | KmsError::IncorrectKeyMaterialException { .. }
         | KmsError::NotAKeyDirectory { .. } => USAGE,
         KmsError::WrongPassphrase { .. } | KmsError::NoPassphrase { .. } => PASSPHRASE,
         KmsError::Permissions { .. } => PERMISSIONS,

@@ -4,8 +4,10 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::obey::Unanswered;
+use crate::ids::KeyId;
 use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
+use crate::kms::state::{InvalidState, Unsupported};
 use crate::mount::MountError;
 use crate::mount::options::{self, OptionError};
 use crate::volume::VolumeError;
@@ -88,7 +90,7 @@ fn hint(error: &CliError) -> Option<String> {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
         }
         CliError::Unanswered(_) => Some(
-            "the key is changed, and no mount that starts now is given it; a mount that runs again notices by itself; to be certain, end it: kill -9 PROCESS, then umount -l its mountpoint"
+            "the key is changed, and no mount that starts now is given it; a mount that only was slow notices by itself; to be certain, end the programs that use it and its process, and unmount it"
                 .to_owned(),
         ),
         CliError::NoHome => Some("name it with --keys DIR or CMKFS_KEYS".to_owned()),
@@ -126,6 +128,24 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
     Some(text.to_owned())
 }
 
+fn state_hint(key: KeyId, why: InvalidState) -> String {
+    match why {
+        InvalidState::PendingDeletion => {
+            format!("`cmkfs key cancel-deletion {key}` keeps it; it is disabled then")
+        }
+        InvalidState::NotPendingDeletion => format!("`cmkfs key describe {key}` shows its state"),
+        InvalidState::PendingImport | InvalidState::Expired => format!(
+            "`cmkfs key import {key} --material FILE` brings it back; `cmkfs key list-rotations {key} --all` shows which material is wanting"
+        ),
+        InvalidState::RotationPending => {
+            format!("`cmkfs key rotate {key}` makes it the current one")
+        }
+        InvalidState::NoNewMaterial => format!(
+            "import one first: `cmkfs key import {key} --material FILE --import-type NEW_KEY_MATERIAL`"
+        ),
+    }
+}
+
 const RESTORE: &str =
     "everything else in the key directory stays usable; bring these files back from a backup of it";
 
@@ -151,18 +171,35 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             format!("`cmkfs alias update {alias} KEY` points it at another key")
         }
         KmsError::DisabledException { key } => format!("`cmkfs key enable {key}` enables it"),
-        KmsError::KMSInvalidStateException { key, .. } => {
-            format!("`cmkfs key describe {key}` shows its state")
-        }
+        KmsError::KMSInvalidStateException { key, why } => state_hint(*key, *why),
+        KmsError::UnsupportedOperationException { why, .. } => match why {
+            Unsupported::Generated => {
+                "`cmkfs key create --origin EXTERNAL` makes a key for material of your own".to_owned()
+            }
+            Unsupported::Imported => {
+                "import new material with `cmkfs key import KEY --import-type NEW_KEY_MATERIAL`, then `cmkfs key rotate KEY`"
+                    .to_owned()
+            }
+            Unsupported::Managed => {
+                "make a key of your own with `cmkfs key create`; the default key can be disabled".to_owned()
+            }
+        },
         KmsError::LimitExceededException { .. } => return None,
         KmsError::InvalidAliasNameException { .. } => {
             "an alias looks like alias/NAME: 1 to 256 letters, digits, \"/\", \"_\" and \"-\", not beginning with alias/cmkfs/"
                 .to_owned()
         }
         KmsError::ValidationException(_) | KmsError::TagException(_) => return None,
-        KmsError::InvalidCiphertextException { .. } => {
-            "the file may come from another volume, or was changed in the backing directory".to_owned()
+        KmsError::InvalidCiphertextException(_) => {
+            "what was encrypted with --context K=V needs the same to be decrypted; it may also have been changed, or come from elsewhere"
+                .to_owned()
         }
+        KmsError::IncorrectKeyException { named, .. } => {
+            format!("name that key, or none: `cmkfs key decrypt {named}`")
+        }
+        KmsError::IncorrectKeyMaterialException { key, .. } => format!(
+            "`cmkfs key list-rotations {key} --all` shows the materials it had; one to rotate to is imported with --import-type NEW_KEY_MATERIAL"
+        ),
         KmsError::NoMaterial { .. } => "bring the file back from a backup of the key directory".to_owned(),
         KmsError::NoStore { .. } => {
             "`cmkfs keys init` makes one; --keys DIR or CMKFS_KEYS names another".to_owned()

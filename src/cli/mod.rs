@@ -2,7 +2,7 @@
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`, `audit`,
 //! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · `obey` what mounts do about a change of a key ·
-//! [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
+//! [`output`] tables and JSON · [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
@@ -18,6 +18,7 @@ pub mod mount;
 pub mod obey;
 pub mod output;
 pub mod progress;
+pub mod raw;
 pub mod status;
 pub mod unmount;
 
@@ -55,7 +56,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Init(args) => init::run(global, &args),
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) => status::run(global, &args),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
         Command::Keys(command) => keys::run(global, command),

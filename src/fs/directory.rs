@@ -51,6 +51,11 @@ impl DirectoryState {
         self.descriptor.lock().upgrade()
     }
 
+    /// The header, if it was read.
+    pub fn known_header(&self) -> Option<Arc<DirectoryHeader>> {
+        self.header.lock().clone()
+    }
+
     /// Remembers a descriptor for as long as somebody keeps it open.
     pub fn remember_descriptor(&self, descriptor: &Arc<OwnedFd>) {
         *self.descriptor.lock() = Arc::downgrade(descriptor);
@@ -225,8 +230,29 @@ impl EntryName {
     }
 }
 
-/// Decrypts a long entry's name: `object` is its backing name.
-pub fn read_long(
+/// Decrypts the name of an entry: `object` is its backing name. `None` for what is cmkfs's own, or has gone meanwhile.
+pub fn open_entry_name(
+    core: &Core,
+    directory: impl AsFd,
+    keys: &ObjectKeys,
+    object: &CStr,
+) -> FsResult<Option<Vec<u8>>> {
+    let tampered = || FsError::from(Damage::Authentication { what: "a name" });
+    match BackingName::classify(object.to_bytes()) {
+        BackingName::Reserved | BackingName::Temporary => Ok(None),
+        BackingName::Inline(text) => names::from_text(text)
+            .and_then(|encrypted| name::open(keys, encrypted).ok())
+            .map(Some)
+            .ok_or_else(tampered),
+        BackingName::Long => match read_long(core, directory, keys, object) {
+            Err(error) if error.errno() == Errno::NOENT => Ok(None),
+            opened => opened.map(Some),
+        },
+        BackingName::Foreign => Err(tampered()),
+    }
+}
+
+fn read_long(
     core: &Core,
     directory: impl AsFd,
     keys: &ObjectKeys,

@@ -15,6 +15,7 @@ use crate::format::symlink::{RECORD_OVERHEAD, Stored, SymlinkRecord, TARGET_MAX}
 use crate::fs::backing::At;
 use crate::fs::directory::own_name;
 use crate::fs::error::{Damage, FsResult};
+use crate::fs::inodes::Inode;
 use crate::fs::object::Object;
 use crate::fs::types::{Attributes, Caller, FileKind, NodeId};
 
@@ -75,20 +76,7 @@ impl FileSystem {
         if inode.kind != FileKind::Symlink {
             return Err(Errno::INVAL.into());
         }
-        let text = inode.at(&self.core, |at| self.core.backing.read_link(at))?;
-        let record = match Stored::from_text(text.to_bytes())? {
-            Stored::Inline(record) => record,
-            Stored::Side { object, length } => {
-                let record = self.read_side_file(&own_name(&object.to_string()))?;
-                if record.object != object || record.ciphertext.len() != usize::from(length) {
-                    return Err(Damage::Authentication {
-                        what: "the symlink",
-                    }
-                    .into());
-                }
-                record
-            }
-        };
+        let record = self.stored_link(&inode)?;
         let object = Object::existing(
             &self.core.ring,
             record.object,
@@ -103,6 +91,25 @@ impl FileSystem {
             }
             .into()
         })
+    }
+
+    /// What is stored of a symlink's target.
+    pub(super) fn stored_link(&self, inode: &Inode) -> FsResult<SymlinkRecord> {
+        let text = inode.at(&self.core, |at| self.core.backing.read_link(at))?;
+        match Stored::from_text(text.to_bytes())? {
+            Stored::Inline(record) => Ok(record),
+            Stored::Side { object, length } => {
+                let record = self.read_side_file(&own_name(&object.to_string()))?;
+                if record.object == object && record.ciphertext.len() == usize::from(length) {
+                    Ok(record)
+                } else {
+                    Err(Damage::Authentication {
+                        what: "the symlink",
+                    }
+                    .into())
+                }
+            }
+        }
     }
 
     /// The side file of the symlink at a place, if it has one and this is the symlink's last name.

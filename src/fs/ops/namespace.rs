@@ -47,12 +47,28 @@ impl FileSystem {
         directory: BorrowedFd<'_>,
         name: &CStr,
     ) -> FsResult<Attributes> {
+        let (inode, attributes) = self.find_in(parent, directory, name)?;
+        if let Err(error) = self.check_own_key(&inode) {
+            self.inodes.forget(inode.node, 1);
+            return Err(error);
+        }
+        Ok(attributes)
+    }
+
+    /// Finds a backing name, and counts one lookup, whatever the key of what is found.
+    pub(super) fn find_in(
+        &self,
+        parent: &Arc<Inode>,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> FsResult<(Arc<Inode>, Attributes)> {
         let at = At::Name(directory, name);
         let stat = self.core.backing.stat(at)?;
         let kind = kind_of(&stat);
         let size = self.size_at(kind, &stat, at)?;
         let inode = self.inodes.look_up(&stat, kind, parent, name.to_owned());
-        Ok(self.attributes_of(inode.node, kind, &stat, size))
+        let attributes = self.attributes_of(inode.node, kind, &stat, size);
+        Ok((inode, attributes))
     }
 
     /// Makes a regular file, named pipe, socket or device.

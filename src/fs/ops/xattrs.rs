@@ -25,6 +25,7 @@ impl FileSystem {
     /// ENODATA; its key refused; EBADMSG where it was tampered with.
     pub fn get_xattr(&self, node: NodeId, name: &OsStr) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
+        self.check_key_of(&inode)?;
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
             Storage::Clear => {
@@ -63,6 +64,7 @@ impl FileSystem {
     ) -> FsResult<()> {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
+        self.check_key_of(&inode)?;
         let flags = match mode {
             XattrMode::Set => XattrFlags::empty(),
             XattrMode::Create => XattrFlags::CREATE,
@@ -101,6 +103,7 @@ impl FileSystem {
     /// Its key refused; EBADMSG where one was tampered with.
     pub fn list_xattrs(&self, node: NodeId) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
+        self.check_key_of(&inode)?;
         let stored = match self.on_backing(&inode, |at| self.core.backing.list_xattrs(at)) {
             Err(FsError::Os(Errno::OPNOTSUPP)) => Vec::new(),
             listed => listed?,
@@ -155,6 +158,7 @@ impl FileSystem {
     pub fn remove_xattr(&self, node: NodeId, name: &OsStr) -> FsResult<()> {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
+        self.check_key_of(&inode)?;
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
             Storage::Clear => {

@@ -1,6 +1,6 @@
 //! Names for keys: CreateAlias, UpdateAlias, DeleteAlias, ListAliases.
 
-use super::{KeyService, Listing, check_state};
+use super::{KeyService, Listing};
 use crate::ids::KeyId;
 use crate::kms::alias::{self, AliasListEntry, AliasName, AliasRecord};
 use crate::kms::error::KmsError;
@@ -76,7 +76,7 @@ impl KeyService {
                 && let Ok(key) = self.store.key(old.value.target_key_id)
             {
                 change.event.about(key.value.key_id);
-                check_state(&key, Operation::DeleteAlias)?;
+                self.check_state(&key, Operation::DeleteAlias)?;
             }
             change.remove_alias(alias)
         })
@@ -112,7 +112,10 @@ impl KeyService {
     }
 }
 
-fn aliases(store: &KeyStore, of: Option<KeyId>) -> Result<Listing<AliasListEntry>, KmsError> {
+pub(super) fn aliases(
+    store: &KeyStore,
+    of: Option<KeyId>,
+) -> Result<Listing<AliasListEntry>, KmsError> {
     let (mut items, mut damaged) = (Vec::new(), Vec::new());
     for name in store.alias_files()? {
         match store.alias_file(&name) {

@@ -1,14 +1,15 @@
 //! What the files of a volume need: GenerateDataKey, Decrypt, and whether the latter may be used.
 
+use super::KeyService;
 use super::usage::Use;
-use super::{KeyService, check_state};
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
-use crate::ids::KeyId;
-use crate::kms::error::KmsError;
-use crate::kms::key::{KeyRecord, KeyRef};
+use crate::ids::{KeyId, MaterialId};
+use crate::kms::error::{InvalidCiphertext, KmsError};
+use crate::kms::key::KeyRef;
 use crate::kms::material::UsableKey;
-use crate::kms::state::{KeyState, Operation};
+use crate::kms::record::KeyRecord;
+use crate::kms::state::{InvalidState, Operation};
 
 impl KeyService {
     /// GenerateDataKey: a new data key for the object that `context` names, and the same wrapped under `key`.
@@ -47,8 +48,9 @@ impl KeyService {
         self.with_data_key(of, |of| {
             of.key = Some(id);
             let key = self.store.key(id)?;
-            let usable = self.usable(&key.value, Operation::Decrypt, Some(envelope))?;
-            of.material = Some(envelope.material_id());
+            let material = envelope.material_id();
+            let usable = self.usable(&key.value, Operation::Decrypt, Some(material))?;
+            of.material = Some(material);
             usable.unwrap(envelope, context)
         })
     }
@@ -62,39 +64,38 @@ impl KeyService {
     pub fn key_status(&self, key: KeyId) -> Result<(), KmsError> {
         let record = self.store.key(key)?;
         // A thread that had read the old record may have loaded a material just after the change was noticed.
-        check_state(&record, Operation::Decrypt)
+        self.check_state(&record, Operation::Decrypt)
             .inspect_err(|_| self.store.forget_materials(key))?;
-        for material in &record.value.materials {
+        for material in record.value.permanent() {
             self.store.material(key, material.key_material_id)?;
         }
         Ok(())
     }
 
-    /// The material that `envelope` names, or else the current one.
-    fn usable(
+    /// The material of this id, or else the current one.
+    pub(super) fn usable(
         &self,
         key: &KeyRecord,
         operation: Operation,
-        envelope: Option<&Envelope>,
+        named: Option<MaterialId>,
     ) -> Result<UsableKey, KmsError> {
-        UsableKey::admit(key, operation, || {
-            let id = match envelope {
+        UsableKey::admit(key, self.clock.now(), operation, || {
+            let id = match named {
                 None => key.current_key_material_id,
-                Some(envelope) => {
-                    let named = envelope.material_id();
-                    let mut known = key.materials.iter().map(|of| of.key_material_id);
-                    Some(
-                        known
-                            .find(|id| *id == named)
-                            .ok_or(KmsError::InvalidCiphertextException { key: key.key_id })?,
-                    )
+                Some(named) => {
+                    let mut known = key.permanent().map(|of| of.key_material_id);
+                    Some(known.find(|id| *id == named).ok_or(
+                        KmsError::InvalidCiphertextException(InvalidCiphertext::Rejected {
+                            key: key.key_id,
+                        }),
+                    )?)
                 }
             };
             match id {
                 Some(id) => self.store.material(key.key_id, id),
                 None => Err(KmsError::KMSInvalidStateException {
                     key: key.key_id,
-                    state: KeyState::PendingImport,
+                    why: InvalidState::PendingImport,
                 }),
             }
         })

@@ -1,14 +1,22 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys`: the operations, by what they are about · `usage` data keys, counted. Each goes through `change` or `read` here:
+//! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they
+//! are about · `usage` data keys, counted · `due` what is done because its time has come. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
 //! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
 
 mod aliases;
+mod backup;
+mod crypto;
 mod data_keys;
+mod deletion;
+mod due;
 mod keys;
+mod material;
+mod rotation;
+mod tags;
 mod usage;
 
 use usage::Pending;
@@ -22,9 +30,10 @@ use super::create;
 use super::error::KmsError;
 use super::event::{Event, Refusal};
 use super::journal;
-use super::key::{KeyRecord, KeyRef};
+use super::key::KeyRef;
+use super::record::KeyRecord;
 use super::root::{NewProtection, PassphraseSource};
-use super::state::{self, KeyState, Operation};
+use super::state::{KeyState, Operation};
 use super::storage::Lock;
 use super::store::{KeyStore, Stored};
 use super::transaction::{self, Transaction};
@@ -48,9 +57,20 @@ pub struct KeyService {
     clock: Arc<dyn Clock>,
     recorder: Recorder,
     pending: Pending,
+    look_again: due::LookAgain,
 }
 
 impl KeyService {
+    fn new(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Self {
+        Self {
+            store,
+            clock,
+            recorder,
+            pending: Pending::default(),
+            look_again: due::LookAgain::default(),
+        }
+    }
+
     /// Opens the key directory at `dir`.
     ///
     /// # Errors
@@ -62,12 +82,7 @@ impl KeyService {
     ) -> Result<Self, KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let store = create::open(dir, passphrases, &recorder)?;
-        Ok(Self {
-            store,
-            clock,
-            recorder,
-            pending: Pending::default(),
-        })
+        Ok(Self::new(store, clock, recorder))
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -82,13 +97,7 @@ impl KeyService {
     ) -> Result<(Self, bool), KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
-        let service = Self {
-            store,
-            clock,
-            recorder,
-            pending: Pending::default(),
-        };
-        Ok((service, made))
+        Ok((Self::new(store, clock, recorder), made))
     }
 
     /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
@@ -198,9 +207,14 @@ impl KeyService {
         event: Event,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let mut transaction = Transaction::begin(&self.store, &self.recorder, event)?;
         match operation(&mut transaction) {
-            Ok(result) => transaction.commit().map(|()| result),
+            Ok(result) => {
+                transaction.commit()?;
+                self.look_again.at_once();
+                Ok(result)
+            }
             Err(error) => Err(transaction.refuse(error)),
         }
     }
@@ -211,6 +225,7 @@ impl KeyService {
         mut event: Event,
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let result = operation(&mut event);
         event.refused = result.as_ref().err().map(Refusal::from);
         let recorded = match transaction::take_turn(&self.store) {
@@ -234,15 +249,22 @@ impl KeyService {
         let id = self.resolve(key)?;
         event.about(id);
         let key = self.store.key(id)?;
-        check_state(&key, operation)?;
+        self.check_state(&key, operation)?;
         Ok(key)
+    }
+
+    /// The state the key is in after `operation`, where its state at this moment allows it.
+    fn check_state(
+        &self,
+        key: &Stored<KeyRecord>,
+        operation: Operation,
+    ) -> Result<KeyState, KmsError> {
+        let after = key.value.after(operation, self.clock.now());
+        after.map_err(|error| KmsError::from_state(key.value.key_id, operation, error))
     }
 }
 
-fn check_state(key: &Stored<KeyRecord>, operation: Operation) -> Result<KeyState, KmsError> {
-    state::transition(key.value.key_state, operation)
-        .map_err(|error| KmsError::from_state(key.value.key_id, error))
-}
-
+#[cfg(test)]
+mod life_tests;
 #[cfg(test)]
 pub(super) mod tests;
