@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 
 use super::super::tests::{Never, context, fresh, reopen};
 use super::super::*;
+use crate::format::ciphertext::TextContext;
 use crate::kms::alias::AliasName;
 use crate::kms::caller::Caller;
+use crate::kms::deletion::PendingWindow;
 use crate::kms::error::KeyUnavailable;
 use crate::kms::grant::{Constraints, CreateGrantRequest, GrantId, GrantOperation, MAX_GRANTS};
-use crate::kms::key::CreateKeyRequest;
+use crate::kms::import::{ImportRequest, ImportedMaterial};
+use crate::kms::key::{CreateKeyRequest, Description, Tags};
 use crate::kms::policy::Denial;
+use crate::kms::rotation::{IncludeKeyMaterial, RotationPeriod};
 
 const NOBODY: u32 = 65_534;
 
@@ -60,9 +64,20 @@ fn denied<T>(result: Result<T, KmsError>) -> Option<(&'static str, Denial)> {
 
 type Call = Box<dyn Fn(&KeyService) -> Result<(), KmsError>>;
 
-/// Every operation on a key, by its action. Each can be done again and again.
-fn every_operation(id: KeyId, grant: &GrantId, old: KeyId) -> Vec<(&'static str, Call)> {
+/// Every operation on a key, by its action, in an order in which they could be done.
+fn every_operation(
+    service: &KeyService,
+    id: KeyId,
+    grant: &GrantId,
+    old: KeyId,
+) -> Vec<(&'static str, Call)> {
     let key = KeyRef::Id(id);
+    let encrypt = |key: KeyId| {
+        let ciphertext = service.encrypt(&key.into(), b"secret", &TextContext::default());
+        ciphertext.unwrap()
+    };
+    let (from, to) = (encrypt(id), encrypt(old));
+    let secret = from.clone();
     let call = |action, call: fn(&KeyService, &KeyRef) -> Result<(), KmsError>| {
         let key = key.clone();
         let call: Call = Box::new(move |service| call(service, &key));
@@ -77,6 +92,73 @@ fn every_operation(id: KeyId, grant: &GrantId, old: KeyId) -> Vec<(&'static str,
         call("Decrypt", |s, k| {
             let id = s.resolve(k)?;
             s.key_status(id)
+        }),
+        call("Encrypt", |s, k| {
+            s.encrypt(k, b"secret", &TextContext::default()).map(drop)
+        }),
+        (
+            "Decrypt",
+            Box::new(move |s| s.decrypt(None, &secret, &TextContext::default()).map(drop)),
+        ),
+        (
+            "ReEncryptFrom",
+            Box::new(move |s| {
+                let context = TextContext::default();
+                s.re_encrypt(&from, &context, &old.into(), &context)
+                    .map(drop)
+            }),
+        ),
+        (
+            "ReEncryptTo",
+            Box::new(move |s| {
+                let context = TextContext::default();
+                s.re_encrypt(&to, &context, &id.into(), &context).map(drop)
+            }),
+        ),
+        call("TagResource", |s, k| {
+            let tags = Tags::new([("team".to_owned(), "a".to_owned())])?;
+            s.tag_resource(k, &tags).map(drop)
+        }),
+        call("UntagResource", |s, k| {
+            s.untag_resource(k, &["team".to_owned()]).map(drop)
+        }),
+        call("UpdateKeyDescription", |s, k| {
+            s.update_key_description(k, &Description::default())
+                .map(drop)
+        }),
+        call("EnableKeyRotation", |s, k| {
+            s.enable_key_rotation(k, RotationPeriod::new(365)?)
+                .map(drop)
+        }),
+        call("DisableKeyRotation", |s, k| {
+            s.disable_key_rotation(k).map(drop)
+        }),
+        call("RotateKeyOnDemand", |s, k| {
+            s.rotate_key_on_demand(k).map(drop)
+        }),
+        call("ListKeyRotations", |s, k| {
+            s.list_key_rotations(k, IncludeKeyMaterial::default())
+                .map(drop)
+        }),
+        call("ImportKeyMaterial", |s, k| {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes)?;
+            let request = ImportRequest {
+                material: ImportedMaterial::take(&mut bytes)?,
+                valid_to: None,
+                import_type: None,
+            };
+            s.import_key_material(k, &request).map(drop)
+        }),
+        call("DeleteImportedKeyMaterial", |s, k| {
+            s.delete_imported_key_material(k, None).map(drop)
+        }),
+        call("ScheduleKeyDeletion", |s, k| {
+            s.schedule_key_deletion(k, PendingWindow::default())
+                .map(drop)
+        }),
+        call("CancelKeyDeletion", |s, k| {
+            s.cancel_key_deletion(k).map(drop)
         }),
         call("DescribeKey", |s, k| s.describe_key(k).map(drop)),
         call("EnableKey", |s, k| s.enable_key(k).map(drop)),
@@ -96,7 +178,7 @@ fn every_operation(id: KeyId, grant: &GrantId, old: KeyId) -> Vec<(&'static str,
         call("ListAliases", |s, k| s.list_aliases(Some(k)).map(drop)),
         call("GetKeyPolicy", |s, k| s.get_key_policy(k).map(drop)),
         call("PutKeyPolicy", |s, k| {
-            s.put_key_policy(k, &all_but("kms:Encrypt"), false)
+            s.put_key_policy(k, &all_but("kms:ReplicateKey"), false)
                 .map(drop)
         }),
         call("CreateGrant", |s, k| {
@@ -117,6 +199,7 @@ fn every_operation(id: KeyId, grant: &GrantId, old: KeyId) -> Vec<(&'static str,
 
 #[test]
 fn every_operation_is_refused_where_the_policy_denies_it_and_only_there() {
+    const OPERATIONS: usize = 31;
     let walk = |forbid: bool, state: KeyState| {
         let (_dir, service) = fresh();
         let (id, old) = (new_key(&service), new_key(&service));
@@ -126,9 +209,12 @@ fn every_operation_is_refused_where_the_policy_denies_it_and_only_there() {
         let request = grant_to(NOBODY, &[GrantOperation::Decrypt]);
         let grant = service.create_grant(&id.into(), request).unwrap();
         let mut reached = Vec::new();
-        for (action, call) in every_operation(id, &grant, old) {
-            service.enable_key(&id.into()).unwrap();
-            if state == KeyState::Disabled {
+        for (action, call) in every_operation(&service, id, &grant, old) {
+            if action != "CancelKeyDeletion" {
+                let _ = service.cancel_key_deletion(&id.into());
+                service.enable_key(&id.into()).unwrap();
+            }
+            if state == KeyState::Disabled && action != "CancelKeyDeletion" {
                 service.disable_key(&id.into()).unwrap();
             }
             let policy = all_but(&format!("kms:{action}"));
@@ -152,7 +238,7 @@ fn every_operation_is_refused_where_the_policy_denies_it_and_only_there() {
                     change.put_key(Some(&record), &without).unwrap();
                     change.commit().unwrap();
                 } else {
-                    let open = all_but("kms:Encrypt");
+                    let open = all_but("kms:ReplicateKey");
                     service.put_key_policy(&id.into(), &open, false).unwrap();
                 }
             } else {
@@ -162,10 +248,10 @@ fn every_operation_is_refused_where_the_policy_denies_it_and_only_there() {
         }
         reached.len()
     };
-    assert_eq!(walk(true, KeyState::Enabled), 16);
+    assert_eq!(walk(true, KeyState::Enabled), OPERATIONS);
     // The policy is asked before the state: who may not learn it does not.
-    assert_eq!(walk(true, KeyState::Disabled), 16);
-    assert_eq!(walk(false, KeyState::Enabled), 16);
+    assert_eq!(walk(true, KeyState::Disabled), OPERATIONS);
+    assert_eq!(walk(false, KeyState::Enabled), OPERATIONS);
 }
 
 #[test]
@@ -271,7 +357,7 @@ fn who_may_skip_the_lockout_check_can_be_restricted() {
 fn the_default_key_cannot_be_given_a_policy() {
     let (_dir, service) = fresh();
     let default = KeyRef::Alias(AliasName::default_key());
-    let refused = service.put_key_policy(&default, &all_but("kms:Encrypt"), false);
+    let refused = service.put_key_policy(&default, &all_but("kms:ReplicateKey"), false);
     assert!(matches!(
         refused,
         Err(KmsError::UnsupportedOperationException { .. })
@@ -411,7 +497,7 @@ fn time_alone_ends_what_a_policy_allows_for_a_time() {
 #[test]
 fn the_largest_policy_and_the_largest_grants_fit_into_a_record_and_the_log() {
     use crate::kms::grant::{GRANT_OPERATIONS, MAX_CONSTRAINT_PAIRS, MAX_CONSTRAINT_TEXT};
-    use crate::kms::key::{Description, MAX_DESCRIPTION, MAX_TAGS, Tags};
+    use crate::kms::key::{MAX_DESCRIPTION, MAX_TAGS};
     use crate::kms::policy::document::MAX_POLICY;
     let (dir, service) = fresh();
     // Each of these characters takes twice the room in JSON, the others six times.
@@ -423,7 +509,7 @@ fn the_largest_policy_and_the_largest_grants_fit_into_a_record_and_the_log() {
         ..CreateKeyRequest::default()
     };
     let key = KeyRef::Id(service.create_key(request).unwrap().key_id);
-    let policy = all_but("kms:Encrypt");
+    let policy = all_but("kms:ReplicateKey");
     let policy = policy.clone() + &"\n".repeat(MAX_POLICY - policy.len());
     service.put_key_policy(&key, &policy, false).unwrap();
     let pair = |i: usize| (format!("{i}{quotes}"), format!("{i}{quotes}"));
