@@ -189,8 +189,9 @@ fn the_reference_hkdf_agrees_with_wycheproof() {
     );
 }
 
-const PURPOSES: [(Purpose, &str); 13] = [
+const PURPOSES: [(Purpose, &str); 14] = [
     (Purpose::Wrap, "cmkfs v1 wrap"),
+    (Purpose::Encrypt, "cmkfs v1 encrypt"),
     (Purpose::Commit, "cmkfs v1 commit"),
     (Purpose::Content, "cmkfs v1 content"),
     (Purpose::Header, "cmkfs v1 header"),
@@ -209,6 +210,7 @@ const PURPOSES: [(Purpose, &str); 13] = [
 const fn is_listed(purpose: Purpose) {
     match purpose {
         Purpose::Wrap
+        | Purpose::Encrypt
         | Purpose::Commit
         | Purpose::Content
         | Purpose::Header

@@ -11,6 +11,8 @@ use crate::secret::Secret;
 pub enum Purpose {
     /// CMK material → the key that wraps data keys.
     Wrap,
+    /// CMK material → the key that encrypts small secrets directly.
+    Encrypt,
     /// Data key → the commitment stored in its envelope.
     Commit,
     /// Data key → the key of a file's blocks.
@@ -43,6 +45,7 @@ impl Purpose {
     pub const fn info(self) -> &'static [u8] {
         match self {
             Self::Wrap => b"cmkfs v1 wrap",
+            Self::Encrypt => b"cmkfs v1 encrypt",
             Self::Commit => b"cmkfs v1 commit",
             Self::Content => b"cmkfs v1 content",
             Self::Header => b"cmkfs v1 header",

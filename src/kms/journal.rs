@@ -75,31 +75,50 @@ pub(super) fn commit(
         // It may be decided all the same.
         Err(_) => KmsError::Unfinished(error.into()),
     })?;
-    perform(store, log, &journal).map_err(|error| KmsError::Unfinished(error.into()))
+    log.write(&journal.audit)
+        .and_then(|()| perform(store, &journal))
+        .map_err(|error| KmsError::Unfinished(error.into()))
 }
 
 /// Finishes what somebody has decided and not done, and throws away what was never decided.
 pub(super) fn finish(store: &KeyStore) -> Result<(), KmsError> {
+    if let Some(journal) = read(store)? {
+        log::info!(
+            "finishing what another process began in {}",
+            store.dir().display()
+        );
+        let mut log = AuditLog::open(store.dir(), &store.sealer)?;
+        log.write(&journal.audit)?;
+        perform(store, &journal)?;
+    }
+    throw_away_staged(store)
+}
+
+/// As [`finish`], where the audit log that the journal belongs to is to be given up.
+pub(super) fn finish_without_log(store: &KeyStore) -> Result<(), KmsError> {
+    if let Some(journal) = read(store)? {
+        perform(store, &journal)?;
+    }
+    throw_away_staged(store)
+}
+
+fn read(store: &KeyStore) -> Result<Option<Journal>, KmsError> {
     let path = store.dir().join(JOURNAL);
     if let Some(snapshot) = storage::read_up_to(&path, MAX_JOURNAL)? {
         let unsealed = store
             .sealer
             .open(RecordKind::Journal, JOURNAL, &snapshot.bytes)
             .map_err(|error| KmsError::damaged(&path, error))?;
-        let journal = serde_json::from_slice(&unsealed.payload).map_err(|error| {
-            KmsError::damaged(
-                &path,
-                format!("it says what this version of cmkfs does not know: {error}"),
-            )
-        })?;
-        log::info!(
-            "finishing what another process began in {}",
-            store.dir().display()
-        );
-        let mut log = AuditLog::open(store.dir(), &store.sealer)?;
-        perform(store, &mut log, &journal)?;
+        return serde_json::from_slice(&unsealed.payload)
+            .map(Some)
+            .map_err(|error| {
+                KmsError::damaged(
+                    &path,
+                    format!("it says what this version of cmkfs does not know: {error}"),
+                )
+            });
     }
-    throw_away_staged(store)
+    Ok(None)
 }
 
 /// Whether something is left to be finished.
@@ -196,8 +215,7 @@ fn throw_away_staged(store: &KeyStore) -> Result<(), KmsError> {
 }
 
 /// Does what is decided, as often as need be.
-fn perform(store: &KeyStore, log: &mut AuditLog<'_>, journal: &Journal) -> Result<(), KmsError> {
-    log.write(&journal.audit)?;
+fn perform(store: &KeyStore, journal: &Journal) -> Result<(), KmsError> {
     let dir = store.dir();
     let mut touched = BTreeSet::new();
     for step in &journal.steps {

@@ -26,6 +26,8 @@ const SEALING: Duration = Duration::from_secs(2);
 
 /// How often what was done with data keys is written into the audit log: at most a second late.
 const RECORDING: Duration = Duration::from_millis(500);
+/// How often deletions, expiries and rotations are done whose time has come.
+const DUE: Duration = Duration::from_secs(1);
 
 /// All that a mount needs.
 pub struct Job {
@@ -129,10 +131,11 @@ fn run(
         connected.in_flight(),
         connected.refused_writes(),
     ));
-    let recorded = Arc::clone(&keys);
+    let (recorded, timely) = (Arc::clone(&keys), Arc::clone(&keys));
     let handler = Handler {
         volume: Arc::clone(fs),
         keys,
+        notifier: connected.notifier(),
         watcher: Arc::clone(&watcher),
         mounted: Arc::clone(mounted),
     };
@@ -148,10 +151,13 @@ fn run(
         record_usage(&recorded, &mut is_failing);
     })
     .map_err(MountError::Session)?;
+    // On a thread of its own: it may have to wait for another process's change, and the watcher may not.
+    let due =
+        Ticker::start("cmkfs-due", DUE, move || timely.run_due()).map_err(MountError::Session)?;
     let answer = move |request, reporter: &Reporter<'_>| handler.answer(request, reporter);
     let server = Server::start(socket, answer).map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
-    drop((server, watcher, sealer, recorder));
+    drop((server, watcher, sealer, recorder, due));
     unmounter.stop();
     result
 }

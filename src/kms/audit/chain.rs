@@ -95,7 +95,7 @@ pub(super) enum Next {
     /// The beginning of a line: one is being written, or its writer died.
     Unfinished,
     /// A line that does not follow.
-    Foreign,
+    Foreign(Vec<u8>),
 }
 
 /// Walks over the lines of a log, one in memory at a time.
@@ -129,7 +129,7 @@ impl<'a, R: BufRead> Walk<'a, R> {
             // After a power failure there can be zeros where something was to be.
             Next::Unfinished
         } else {
-            Next::Foreign
+            Next::Foreign(line)
         })
     }
 }

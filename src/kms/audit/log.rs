@@ -65,6 +65,24 @@ fn start(dir: &Path, sealer: &Sealer, end: End) -> Result<(), KmsError> {
     storage::sync(dir)
 }
 
+/// Moves a log that is damaged aside, and begins a new one. Returns where the old one went.
+pub(in crate::kms) fn restart(dir: &Path, sealer: &Sealer) -> Result<String, KmsError> {
+    let (number, aside) = (1..)
+        .map(|number: u32| (number, dir.join(AUDIT).join(format!("damaged-{number}"))))
+        .find(|(_, path)| !path.exists())
+        .expect("fewer than four thousand million directories");
+    storage::make_dir(&aside)?;
+    for file in [LOG, HEAD] {
+        let path = dir.join(file);
+        if let (Some(_), Some(name)) = (storage::stat(&path)?, path.file_name()) {
+            storage::rename(&path, &aside.join(name))?;
+        }
+    }
+    storage::sync(&aside)?;
+    start(dir, sealer, End::beginning(sealer))?;
+    Ok(format!("{AUDIT}/damaged-{number}"))
+}
+
 /// The place of a slot is sealed into it, so an older one cannot be copied over the newer.
 fn slot_place(slot: u64) -> String {
     format!("{HEAD}/{slot}")
@@ -199,6 +217,12 @@ impl<'a> AuditLog<'a> {
     /// Writes a batch; durable on return. One that was written already, wholly or in part, may be written again.
     pub(in crate::kms) fn write(&mut self, batch: &Batch) -> Result<(), KmsError> {
         if self.end.sequence < batch.end.sequence {
+            let follows = self.end.sequence > batch.start.sequence || self.end == batch.start;
+            if !follows {
+                return Err(self
+                    .log
+                    .damaged("what is to be written next does not follow"));
+            }
             self.log
                 .append_at(batch.lines.as_bytes(), batch.start.length)?;
             if self.log.len()? > batch.end.length {

@@ -16,6 +16,7 @@ mod verify;
 mod tests;
 
 pub(super) use line::Recorder;
-pub(super) use log::{AUDIT, AuditLog, Batch, make};
+pub(super) use log::{AUDIT, AuditLog, Batch, make, restart};
+pub use query::{AuditEvent, BackupInfo, Filter};
 pub use verify::AuditVerification;
 pub(super) use verify::verify;

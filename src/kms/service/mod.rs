@@ -1,14 +1,25 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys`: the operations, by what they are about · `usage` data keys, counted. Each goes through `change` or `read` here:
+//! `access` asks the key's policy · `keys` · `aliases` · `policies` · `grants` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they
+//! are about · `usage` data keys, counted · `due` what is done because its time has come. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
 //! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
 
+mod access;
 mod aliases;
+mod backup;
+mod crypto;
 mod data_keys;
+mod deletion;
+mod due;
+mod grants;
 mod keys;
+mod material;
+mod policies;
+mod rotation;
+mod tags;
 mod usage;
 
 use usage::Pending;
@@ -16,20 +27,25 @@ use usage::Pending;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::access::Access;
 use super::audit::identity::Identity;
-use super::audit::{self, AuditVerification, Recorder};
+use super::audit::{self, AuditEvent, AuditVerification, BackupInfo, Filter, Recorder};
 use super::create;
 use super::error::KmsError;
 use super::event::{Event, Refusal};
-use super::key::{KeyRecord, KeyRef};
+use super::journal;
+use super::key::KeyRef;
+use super::policy::{Permission, Request};
+use super::record::KeyRecord;
 use super::root::{NewProtection, PassphraseSource};
-use super::state::{self, KeyState, Operation};
+use super::state::{KeyState, Operation};
+use super::storage::Lock;
 use super::store::{KeyStore, Stored};
 use super::transaction::{self, Transaction};
 use super::verify::{self, Verification};
 use crate::clock::Clock;
 use crate::format::keystore::Protection;
-use crate::ids::{KeyId, KeyStoreId};
+use crate::ids::{KeyId, KeyStoreId, MaterialId};
 
 /// What could be listed, and what could not.
 #[derive(Debug)]
@@ -46,9 +62,23 @@ pub struct KeyService {
     clock: Arc<dyn Clock>,
     recorder: Recorder,
     pending: Pending,
+    access: Access,
+    look_again: due::LookAgain,
 }
 
 impl KeyService {
+    fn new(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Result<Self, KmsError> {
+        let access = Access::of_this_process(store.dir())?;
+        Ok(Self {
+            store,
+            clock,
+            recorder,
+            pending: Pending::default(),
+            access,
+            look_again: due::LookAgain::default(),
+        })
+    }
+
     /// Opens the key directory at `dir`.
     ///
     /// # Errors
@@ -60,12 +90,7 @@ impl KeyService {
     ) -> Result<Self, KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let store = create::open(dir, passphrases, &recorder)?;
-        Ok(Self {
-            store,
-            clock,
-            recorder,
-            pending: Pending::default(),
-        })
+        Self::new(store, clock, recorder)
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -80,13 +105,7 @@ impl KeyService {
     ) -> Result<(Self, bool), KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
-        let service = Self {
-            store,
-            clock,
-            recorder,
-            pending: Pending::default(),
-        };
-        Ok((service, made))
+        Ok((Self::new(store, clock, recorder)?, made))
     }
 
     /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
@@ -146,6 +165,49 @@ impl KeyService {
         verify::verify(&self.store)
     }
 
+    /// Hands the events of the audit log that fit to `each`, the oldest first, until that fails; holds one at a time.
+    /// Says whether the log is whole. Is not written down.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub fn audit_events<E>(
+        &self,
+        filter: &Filter,
+        each: impl FnMut(AuditEvent) -> Result<(), E>,
+    ) -> Result<AuditVerification, E> {
+        audit::query::read(&self.store, filter, each)
+    }
+
+    /// The backups that hold a material, as far as the audit log says.
+    #[must_use]
+    pub fn known_backups_of(&self, material: MaterialId) -> Vec<BackupInfo> {
+        audit::query::backups_of(&self.store, material)
+    }
+
+    /// Moves an audit log that is damaged aside and begins a new one, which says so. Returns where the old one went.
+    ///
+    /// # Errors
+    /// [`KmsError::ValidationException`] where the log is whole.
+    pub fn restart_audit(&self) -> Result<String, KmsError> {
+        self.store.check()?;
+        // The lock alone: what is unfinished cannot be written into a damaged log.
+        let _lock = Lock::exclusive(self.store.dir())?;
+        let found = self.verify_audit();
+        let Some(damage) = found.damage else {
+            return Err(KmsError::ValidationException(
+                "the audit log is whole: there is no reason to begin a new one".to_owned(),
+            ));
+        };
+        journal::finish_without_log(&self.store)?;
+        let aside = audit::restart(self.store.dir(), &self.store.sealer)?;
+        let mut event = Event::new("RestartAuditLog");
+        event.note("damage", damage.to_string());
+        event.note("wholeEvents", found.events);
+        event.note("movedTo", aside.clone());
+        transaction::record(&self.store, &self.recorder, [&event])?;
+        Ok(aside)
+    }
+
     /// Runs an operation that may change the store: `operation` collects what is to change, which is then done whole or
     /// not at all. Nothing is changed where it fails.
     pub(super) fn change<T>(
@@ -153,9 +215,14 @@ impl KeyService {
         event: Event,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let mut transaction = Transaction::begin(&self.store, &self.recorder, event)?;
         match operation(&mut transaction) {
-            Ok(result) => transaction.commit().map(|()| result),
+            Ok(result) => {
+                transaction.commit()?;
+                self.look_again.at_once();
+                Ok(result)
+            }
             Err(error) => Err(transaction.refuse(error)),
         }
     }
@@ -166,6 +233,7 @@ impl KeyService {
         mut event: Event,
         operation: impl FnOnce(&mut Event) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
+        self.run_due();
         let result = operation(&mut event);
         event.refused = result.as_ref().err().map(Refusal::from);
         let recorded = match transaction::take_turn(&self.store) {
@@ -179,25 +247,46 @@ impl KeyService {
         recorded.and(result)
     }
 
-    /// The key that is asked for, once its state allows the operation. The event is about it from here on, refused or not.
+    /// The key that is asked for, once its policy and then its state allow the operation. The event is about it from here on, refused or not.
     fn admit(
         &self,
         event: &mut Event,
         key: &KeyRef,
         operation: Operation,
     ) -> Result<Arc<Stored<KeyRecord>>, KmsError> {
+        let request = Request::new(event.name);
+        let (key, _) = self.admit_request(event, key, operation, &request)?;
+        Ok(key)
+    }
+
+    /// The same where more than the operation's name counts. Says also what allows it.
+    fn admit_request(
+        &self,
+        event: &mut Event,
+        key: &KeyRef,
+        operation: Operation,
+        request: &Request<'_>,
+    ) -> Result<(Arc<Stored<KeyRecord>>, Permission), KmsError> {
         let id = self.resolve(key)?;
         event.about(id);
         let key = self.store.key(id)?;
-        check_state(&key, operation)?;
-        Ok(key)
+        let permission = self.authorize(&key.value, request)?;
+        self.check_state(&key, operation)?;
+        Ok((key, permission))
+    }
+
+    /// The state the key is in after `operation`, where its state at this moment allows it.
+    fn check_state(
+        &self,
+        key: &Stored<KeyRecord>,
+        operation: Operation,
+    ) -> Result<KeyState, KmsError> {
+        let after = key.value.after(operation, self.clock.now());
+        after.map_err(|error| KmsError::from_state(key.value.key_id, operation, error))
     }
 }
 
-fn check_state(key: &Stored<KeyRecord>, operation: Operation) -> Result<KeyState, KmsError> {
-    state::transition(key.value.key_state, operation)
-        .map_err(|error| KmsError::from_state(key.value.key_id, error))
-}
-
+#[cfg(test)]
+mod life_tests;
 #[cfg(test)]
 pub(super) mod tests;

@@ -104,6 +104,7 @@ fn what_is_asked_for_is_what_is_described_after_reopening() {
         description: Description::new("for photos".into()).unwrap(),
         tags: Tags::new([("team".into(), "a".into())]).unwrap(),
         alias: Some(alias("alias/photos")),
+        ..CreateKeyRequest::default()
     };
     let made = service.create_key(request).unwrap();
     assert_eq!(made.key_manager, KeyManager::Customer);

@@ -43,6 +43,11 @@ impl LogFile {
         }
     }
 
+    /// That it is not what cmkfs wrote.
+    pub(in crate::kms) fn damaged(&self, why: &str) -> KmsError {
+        KmsError::damaged(&self.path, why)
+    }
+
     /// The file itself, to be read from its beginning.
     pub(in crate::kms) fn into_file(self) -> File {
         self.file
