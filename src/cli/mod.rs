@@ -1,12 +1,13 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
-//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`, `audit`,
+//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`, `backup`, `audit`,
 //! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · `obey` what mounts do about a change of a key ·
 //! [`output`] tables and JSON · [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
 pub mod audit;
+pub mod backup;
 pub mod exit;
 pub mod generate;
 pub mod init;
