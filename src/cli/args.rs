@@ -6,14 +6,18 @@ use clap::{Args, Parser, Subcommand};
 
 use super::alias::AliasCommand;
 use super::audit::AuditCommand;
+use super::bind::BindArgs;
 use super::exit;
 use super::generate::GenerateCommand;
+use super::grant::GrantCommand;
 use super::init::InitArgs;
 use super::key::KeyCommand;
 use super::keys::KeysCommand;
 use super::mount::MountArgs;
+use super::policy::PolicyCommand;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
+use super::volume::VolumeCommand;
 
 /// An encrypting filesystem whose mounts obey their customer master keys, live.
 #[derive(Debug, Parser)]
@@ -69,12 +73,23 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Show what is mounted.
     Status(StatusArgs),
+    /// Bind an empty directory of a mounted volume to a key: what is created in it is wrapped under that.
+    Bind(BindArgs),
+    /// Look at a volume as a whole, remove what is dead in it.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Make, look at, enable and disable keys.
     #[command(subcommand)]
     Key(KeyCommand),
     /// Give keys names.
     #[command(subcommand)]
     Alias(AliasCommand),
+    /// Say who may do what with a key.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Let somebody do a few things with a key, without a change of its policy.
+    #[command(subcommand)]
+    Grant(GrantCommand),
     /// Make and check the key directory.
     #[command(subcommand)]
     Keys(KeysCommand),

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::bind::BindError;
 use super::obey::Unanswered;
 use crate::ids::KeyId;
 use crate::kms::KmsError;
@@ -10,7 +11,7 @@ use crate::kms::key::KeyRef;
 use crate::kms::state::{InvalidState, Unsupported};
 use crate::mount::MountError;
 use crate::mount::options::{self, OptionError};
-use crate::volume::VolumeError;
+use crate::volume::{self, VolumeError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,34 @@ pub enum CliError {
     /// Some of what was to be read is damaged; the rest was shown.
     #[error("{} of the key directory's files cannot be used", .0.len())]
     Damaged(Vec<KmsError>),
+    /// A directory cannot be bound to a key.
+    #[error("cannot bind {}: {}", path.display(), why)]
+    Bind {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        why: BindError,
+    },
+    /// A path that no mounted volume holds.
+    #[error("{} is in no mounted volume", .0.display())]
+    NotInAVolume(PathBuf),
+    /// The mount cannot be spoken to.
+    #[error("the mount on {} cannot be reached through the key directory {}", mountpoint.display(), keys.display())]
+    Unreached {
+        /// Where the volume is mounted.
+        mountpoint: PathBuf,
+        /// The key directory.
+        keys: PathBuf,
+    },
+    /// Some objects of a volume cannot be read; the rest was shown.
+    #[error("{} objects of the volume cannot be read", .0.count)]
+    DamagedObjects(volume::census::Damaged),
+    /// Some files could not be removed.
+    #[error("{} files could not be removed", .0.len())]
+    Unremoved(Vec<(PathBuf, io::Error)>),
+    /// What cannot be undone was not confirmed, and not done.
+    #[error("not confirmed: nothing was done")]
+    Unconfirmed,
     /// The key directory is there, but not protected as asked for.
     #[error("the key directory {} exists already and has no passphrase", dir.display())]
     KeysExist {
@@ -60,6 +89,9 @@ pub enum CliError {
     },
 }
 
+/// So many of a long list of things that went wrong are shown.
+const SHOWN: usize = 20;
+
 /// Tells the user on standard error; says nothing of a reader who went away.
 pub fn print(error: &CliError) {
     if matches!(error, CliError::Reported(_)) {
@@ -74,6 +106,16 @@ pub fn print(error: &CliError) {
             text += &format!("error: {each}\n");
         }
     }
+    if let CliError::DamagedObjects(damaged) = error {
+        for (path, why) in damaged.paths.iter().take(SHOWN) {
+            text += &format!("error: {}: {why}\n", path.display());
+        }
+    }
+    if let CliError::Unremoved(failed) = error {
+        for (path, why) in failed.iter().take(SHOWN) {
+            text += &format!("error: {}: {why}\n", path.display());
+        }
+    }
     text += &format!("error: {error}\n");
     if let Some(hint) = hint(error) {
         text += &format!("  hint: {hint}\n");
@@ -86,6 +128,22 @@ fn hint(error: &CliError) -> Option<String> {
     match error {
         CliError::Kms(error) => kms_hint(error),
         CliError::Damaged(_) => Some(RESTORE.to_owned()),
+        CliError::DamagedObjects(_) => {
+            Some("bring these files back from a backup of the volume".to_owned())
+        }
+        CliError::Bind { why, .. } => match why {
+            BindError::NotEmpty => Some(
+                "make a new directory, bind that, and move there what is in this one: moving encrypts it anew".to_owned(),
+            ),
+            BindError::NotADirectory | BindError::Refused(_) => None,
+        },
+        CliError::NotInAVolume(_) => {
+            Some("only a directory of a mounted volume can be named here; `cmkfs status` shows what is mounted".to_owned())
+        }
+        CliError::Unreached { .. } => Some(
+            "name the key directory it was mounted with: --keys DIR or CMKFS_KEYS; `cmkfs status` shows whether it answers".to_owned(),
+        ),
+        CliError::Unconfirmed => Some("--yes answers the question".to_owned()),
         CliError::KeysExist { .. } => {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
         }
@@ -100,7 +158,10 @@ fn hint(error: &CliError) -> Option<String> {
             OptionError::NoValue(_) | OptionError::Value(_) => None,
         },
         CliError::Volume(error) => volume_hint(error),
-        CliError::Output(_) | CliError::Io { .. } | CliError::Reported(_) => None,
+        CliError::Output(_)
+        | CliError::Io { .. }
+        | CliError::Reported(_)
+        | CliError::Unremoved(_) => None,
     }
 }
 
@@ -116,10 +177,16 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
             "`cmkfs init CIPHERDIR` or `cmkfs mount --init` makes one"
         }
         VolumeError::InUse { .. } => {
-            "a volume is mounted once at a time; `cmkfs status` shows where"
+            "one process at a time may change a volume; `cmkfs status` shows where it is mounted, `cmkfs unmount` frees it"
         }
         VolumeError::WrongKeyStore { .. } => {
             "name the key directory it was made with: --keys DIR or CMKFS_KEYS"
+        }
+        VolumeError::Dead { path, .. } => {
+            return Some(format!(
+                "if no backup of the key is left, `rm -r {}` removes what remains of it",
+                path.display()
+            ));
         }
         VolumeError::Damaged { .. } => "bring the file back from a backup of the volume",
         VolumeError::Keys(error) => return kms_hint(error),
@@ -158,6 +225,16 @@ fn is_audit_log(path: &Path) -> bool {
 
 fn kms_hint(error: &KmsError) -> Option<String> {
     let text = match error {
+        KmsError::AccessDeniedException { key, .. } => format!(
+            "whoever may perform kms:PutKeyPolicy or kms:CreateGrant on the key can allow it; `cmkfs policy get {key}` and `cmkfs grant list {key}` show who may do what"
+        ),
+        KmsError::MalformedPolicyDocumentException(_) => {
+            "`cmkfs policy get KEY` prints a policy to begin with; `cmkfs policy put --help` shows what one can say"
+                .to_owned()
+        }
+        KmsError::InvalidGrantIdException { key, .. } => {
+            format!("`cmkfs grant list {key}` shows the grants there are")
+        }
         KmsError::NotFoundException { key, .. } => match key {
             KeyRef::Id(_) => {
                 "`cmkfs key list` shows the keys there are; --keys DIR or CMKFS_KEYS names another key directory"

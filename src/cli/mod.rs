@@ -1,15 +1,19 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
-//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`, `backup`, `audit`,
-//! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · `obey` what mounts do about a change of a key ·
-//! [`output`] tables and JSON · [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
+//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `policy`, `grant`,
+//! `keys`, `backup`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume` one file a noun · `obey` what mounts do
+//! about a change of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON ·
+//! [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
 pub mod audit;
 pub mod backup;
+pub mod bind;
+pub mod confirm;
 pub mod exit;
 pub mod generate;
+pub mod grant;
 pub mod init;
 pub mod key;
 pub mod keys;
@@ -18,10 +22,13 @@ pub mod message;
 pub mod mount;
 pub mod obey;
 pub mod output;
+pub mod policy;
 pub mod progress;
 pub mod raw;
+pub mod reach;
 pub mod status;
 pub mod unmount;
+pub mod volume;
 
 use std::process::ExitCode;
 
@@ -58,8 +65,12 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(global, &args),
+        Command::Bind(args) => bind::run(global, &args),
+        Command::Volume(command) => volume::run(global, &command),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
+        Command::Policy(command) => policy::run(global, command),
+        Command::Grant(command) => grant::run(global, command),
         Command::Keys(command) => keys::run(global, command),
         Command::Audit(command) => audit::run(global, command),
         Command::Generate(command) => generate::run(command),

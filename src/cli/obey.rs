@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::args::Global;
 use super::message::CliError;
-use super::output;
+use super::output::{self, Format};
 use crate::format::names::VOLUME_FILE;
 use crate::format::volume::VolumeFile;
 use crate::ids::{KeyId, KeyStoreId};
@@ -185,6 +185,23 @@ fn may_be_of(mount: &Mount, store: KeyStoreId) -> bool {
 }
 
 impl Obedience {
+    /// Says what was done, and what each mount did about it.
+    ///
+    /// # Errors
+    /// [`CliError::Unanswered`] where a mount has not said that it obeys.
+    pub fn conclude(self, global: &Global, format: Format, done: &str) -> Result<(), CliError> {
+        match format {
+            Format::Json => {
+                output::json(&self)?;
+                self.check()
+            }
+            Format::Table => {
+                output::done(global, done)?;
+                self.report(global)
+            }
+        }
+    }
+
     /// Prints what each mount did, a line each.
     ///
     /// # Errors

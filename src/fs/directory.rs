@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -34,6 +34,9 @@ pub struct DirectoryState {
     /// Its header is known to be on the disk. Not known of a directory that is new in the table: this mount may have
     /// made it, and the transport forgotten it since.
     pub synced: AtomicBool,
+    /// Shared by whoever makes an entry or uses an attribute, from the moment it has the directory's keys until that is
+    /// done; whoever binds the directory, which changes its keys, has it alone.
+    pub binding: RwLock<()>,
 }
 
 /// A directory's header, opened.
@@ -54,6 +57,12 @@ impl DirectoryState {
     /// The header, if it was read.
     pub fn known_header(&self) -> Option<Arc<DirectoryHeader>> {
         self.header.lock().clone()
+    }
+
+    /// Keeps the directory's keys what they are for as long as the result lives. Recursive: a rename needs it of two
+    /// directories, in any order.
+    pub fn keep_binding(&self) -> RwLockReadGuard<'_, ()> {
+        self.binding.read_recursive()
     }
 
     /// Remembers a descriptor for as long as somebody keeps it open.
@@ -87,10 +96,7 @@ impl Inode {
     fn heal(&self, core: &Core, directory: BorrowedFd<'_>) -> FsResult<DirectoryHeader> {
         let parent = self.parent().ok_or(Damage::HeaderMissing)?;
         check_empty(core, directory, c".").map_err(|_| Damage::HeaderMissing)?;
-        match core.backing.remove(directory, &own_name(DIRECTORY_FILE)) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        remove_if_there(core, directory, &own_name(DIRECTORY_FILE))?;
         let header = write_header(core, directory, &parent.header(core)?.binding)?;
         log::warn!("an empty directory had lost its header and got a new one");
         Ok(header)
@@ -141,6 +147,44 @@ pub fn write_header(
     directory: impl AsFd,
     binding: &KeyBinding,
 ) -> FsResult<DirectoryHeader> {
+    let (header, _) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    Ok(header)
+}
+
+/// Where a header lies that is to take the place of a directory's own, or has made way for it.
+pub fn header_aside() -> CString {
+    own_name(&format!("{TEMPORARY_PREFIX}{DIRECTORY_FILE}"))
+}
+
+/// Writes a new header beside a directory's own, and puts it on the disk.
+pub fn write_header_aside(
+    core: &Core,
+    directory: BorrowedFd<'_>,
+    binding: &KeyBinding,
+) -> FsResult<DirectoryHeader> {
+    let aside = header_aside();
+    let written = write_header_at(core, directory, &aside, binding)
+        .and_then(|(header, file)| Ok(core.backing.sync(file, false).map(|()| header)?));
+    if written.is_err() {
+        let _ = core.backing.remove(directory, &aside);
+    }
+    written
+}
+
+/// Removes one of cmkfs's own files.
+pub fn remove_if_there(core: &Core, directory: BorrowedFd<'_>, name: &CStr) -> FsResult<()> {
+    match core.backing.remove(directory, name) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_header_at(
+    core: &Core,
+    directory: impl AsFd,
+    name: &CStr,
+    binding: &KeyBinding,
+) -> FsResult<(DirectoryHeader, OwnedFd)> {
     let object = Object::create(&core.ring, ObjectKind::Directory, binding)?;
     let state = SealedState {
         size: 0,
@@ -151,20 +195,21 @@ pub fn write_header(
     };
     let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    let file = core
-        .backing
-        .open(directory, &own_name(DIRECTORY_FILE), flags, 0o600)?;
+    let file = core.backing.open(directory, name, flags, 0o600)?;
     core.backing.write(&file, &bytes, 0)?;
-    Ok(DirectoryHeader {
-        object,
-        binding: binding.clone(),
-    })
+    let binding = binding.clone();
+    Ok((DirectoryHeader { object, binding }, file))
 }
 
 impl DirectoryState {
     /// Takes over the header that was just written for a new directory.
     pub fn install_header(&self, header: DirectoryHeader) {
         self.header.lock().get_or_insert_with(|| Arc::new(header));
+    }
+
+    /// Takes over the header that has taken the place of the one before.
+    pub fn replace_header(&self, header: DirectoryHeader) {
+        *self.header.lock() = Some(Arc::new(header));
     }
 }
 

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use super::deletion::PendingWindow;
 use super::error::KmsError;
 use super::event::Event;
-use super::key::{CreateKeyRequest, KeyRef};
+use super::import::{ImportRequest, ImportType, ImportedMaterial};
+use super::key::{CreateKeyRequest, KeyRef, Origin};
+use super::rotation::RotationPeriod;
 use super::service::KeyService;
 use super::service::tests::{context, create, reopen};
 use super::storage;
@@ -76,7 +79,99 @@ fn new_key(service: &KeyService) -> KeyId {
     service.create_key(request).unwrap().key_id
 }
 
-const CASES: [Case; 8] = [
+/// A key with imported material.
+fn imported_key(service: &KeyService) -> KeyId {
+    let request = CreateKeyRequest {
+        origin: Origin::External,
+        ..CreateKeyRequest::default()
+    };
+    let id = service.create_key(request).unwrap().key_id;
+    import(service, id, None).unwrap();
+    id
+}
+
+/// Imports the one material that these tests know, or a new one.
+fn import(
+    service: &KeyService,
+    id: KeyId,
+    import_type: Option<ImportType>,
+) -> Result<(), KmsError> {
+    let mut bytes = match import_type {
+        None => std::array::from_fn(|at| (at as u8).wrapping_mul(167) ^ 5),
+        Some(_) => *Secret::<32>::random()?.expose(),
+    };
+    let request = ImportRequest {
+        material: ImportedMaterial::take(&mut bytes)?,
+        valid_to: None,
+        import_type,
+    };
+    service.import_key_material(&id.into(), &request).map(drop)
+}
+
+const CASES: [Case; 16] = [
+    Case {
+        name: "ScheduleKeyDeletion",
+        prepare: new_key,
+        run: |service, id| {
+            let window = PendingWindow::default();
+            service.schedule_key_deletion(&id.into(), window).map(drop)
+        },
+    },
+    Case {
+        name: "CancelKeyDeletion",
+        prepare: |service| {
+            let id = new_key(service);
+            let window = PendingWindow::default();
+            service.schedule_key_deletion(&id.into(), window).unwrap();
+            id
+        },
+        run: |service, id| service.cancel_key_deletion(&id.into()).map(drop),
+    },
+    Case {
+        name: "RotateKeyOnDemand",
+        prepare: new_key,
+        run: |service, id| service.rotate_key_on_demand(&id.into()).map(drop),
+    },
+    Case {
+        name: "EnableKeyRotation",
+        prepare: new_key,
+        run: |service, id| {
+            let period = RotationPeriod::YEAR;
+            service.enable_key_rotation(&id.into(), period).map(drop)
+        },
+    },
+    Case {
+        name: "ImportKeyMaterial",
+        prepare: |service| {
+            let id = imported_key(service);
+            let deleted = service.delete_imported_key_material(&id.into(), None);
+            deleted.unwrap();
+            id
+        },
+        run: |service, id| import(service, id, None),
+    },
+    Case {
+        name: "ImportKeyMaterial",
+        prepare: imported_key,
+        run: |service, id| import(service, id, Some(ImportType::NewKeyMaterial)),
+    },
+    Case {
+        name: "DeleteImportedKeyMaterial",
+        prepare: imported_key,
+        run: |service, id| {
+            let deleted = service.delete_imported_key_material(&id.into(), None);
+            deleted.map(drop)
+        },
+    },
+    Case {
+        name: "RotateKeyOnDemand",
+        prepare: |service| {
+            let id = imported_key(service);
+            import(service, id, Some(ImportType::NewKeyMaterial)).unwrap();
+            id
+        },
+        run: |service, id| service.rotate_key_on_demand(&id.into()).map(drop),
+    },
     Case {
         name: "DisableKey",
         prepare: new_key,
@@ -126,7 +221,7 @@ const CASES: [Case; 8] = [
         prepare: new_key,
         run: |service, _| service.delete_alias(&"alias/a".parse().unwrap()),
     },
-    // What deletion and import are made of.
+    // What deletion is made of, and more than any other operation does at once.
     Case {
         name: "DeleteKey",
         prepare: new_key,

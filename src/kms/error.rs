@@ -6,7 +6,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::alias::AliasName;
+use super::grant::GrantId;
 use super::key::KeyRef;
+use super::policy::Denial;
 use super::state::{InvalidState, Operation, StateError, Unsupported};
 use crate::format::codec::FormatError;
 use crate::ids::{KeyId, KeyStoreId};
@@ -14,6 +16,29 @@ use crate::ids::{KeyId, KeyStoreId};
 /// A refused or failed operation of the key service.
 #[derive(Debug, thiserror::Error)]
 pub enum KmsError {
+    /// The key's policy and grants do not allow it.
+    #[error("{caller} is not authorized to perform kms:{action} on key {key}: {why}")]
+    AccessDeniedException {
+        /// The key.
+        key: KeyId,
+        /// AWS's name of the operation.
+        action: &'static str,
+        /// Who asked for it.
+        caller: String,
+        /// What stands against it.
+        why: Denial,
+    },
+    /// Text that is no key policy, or one that cannot be given to the key.
+    #[error("this key policy cannot be used: {0}")]
+    MalformedPolicyDocumentException(String),
+    /// The key has no such grant.
+    #[error("key {key} has no grant {grant}")]
+    InvalidGrantIdException {
+        /// The key.
+        key: KeyId,
+        /// The grant that was asked for.
+        grant: GrantId,
+    },
     /// No such key or alias.
     #[error("{key} not found in {}", dir.display())]
     NotFoundException {
@@ -231,7 +256,10 @@ impl KmsError {
             Self::InvalidCiphertextException(_)
             | Self::IncorrectKeyException { .. }
             | Self::WrongStore { .. } => KeyUnavailable::Rejected,
-            Self::AlreadyExistsException { .. }
+            Self::AccessDeniedException { .. } => KeyUnavailable::Denied,
+            Self::MalformedPolicyDocumentException(_)
+            | Self::InvalidGrantIdException { .. }
+            | Self::AlreadyExistsException { .. }
             | Self::LimitExceededException { .. }
             | Self::InvalidAliasNameException { .. }
             | Self::ValidationException(_)
@@ -254,6 +282,9 @@ impl KmsError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::AccessDeniedException { .. } => "AccessDeniedException",
+            Self::MalformedPolicyDocumentException(_) => "MalformedPolicyDocumentException",
+            Self::InvalidGrantIdException { .. } => "InvalidGrantIdException",
             Self::NotFoundException { .. } => "NotFoundException",
             Self::AlreadyExistsException { .. } => "AlreadyExistsException",
             Self::DisabledException { .. } => "DisabledException",

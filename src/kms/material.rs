@@ -1,10 +1,12 @@
-//! Usable keys: what wraps and unwraps data keys and small secrets, once the key's state has been found to allow it.
+//! Usable keys: what wraps and unwraps data keys and small secrets, once the key's policy and state have been found
+//! to allow it.
 
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::error::{InvalidCiphertext, KmsError};
+use super::policy::Permission;
 use super::record::KeyRecord;
 use super::state::Operation;
 use crate::clock::Timestamp;
@@ -18,9 +20,10 @@ use crate::ids::MaterialId;
 pub struct UsableKey(Arc<WrappingKey>);
 
 impl UsableKey {
-    /// Checks the key's state and only then has the material loaded.
+    /// Checks the key's state, once its policy has given permission, and only then has the material loaded.
     pub(super) fn admit(
         key: &KeyRecord,
+        _permission: &Permission,
         now: Timestamp,
         operation: Operation,
         load: impl FnOnce() -> Result<Arc<WrappingKey>, KmsError>,

@@ -1,6 +1,7 @@
 //! The local key service, after AWS KMS: customer master keys in a key directory.
 //!
-//! [`service`] one door, one method an operation · [`state`] which operation is allowed in which state · [`key`] the words
+//! [`service`] one door, one method an operation · [`caller`] who asks · [`policy`] and
+//! [`grant`] who may do what · [`state`] which operation is allowed in which state · [`key`] the words
 //! of a key · `record` what is stored of it · [`metadata`] what is told of it · [`deletion`] · [`rotation`] · [`import`] ·
 //! `due` what time alone does to it · [`alias`] names for keys · [`material`] usable keys · `cache` what was read and is
 //! still so · `store` records on disk · `transaction` changing them · `journal` whole or not at all · `reserve` room for a
@@ -12,16 +13,19 @@ pub mod alias;
 pub mod audit;
 pub mod backup;
 mod cache;
+pub mod caller;
 mod create;
 pub mod deletion;
 mod due;
 pub mod error;
 mod event;
+pub mod grant;
 pub mod import;
 mod journal;
 pub mod key;
 pub mod material;
 pub mod metadata;
+pub mod policy;
 mod record;
 mod reserve;
 pub mod root;

@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::grant::Grant;
 use super::key::{Description, ExpirationModel, KeyManager, Origin, Tags};
+use super::policy::Policy;
 use super::rotation::RotationType;
 use super::state::{InvalidState, KeyKind, KeyState, Operation, StateError, transition};
 use crate::clock::Timestamp;
@@ -34,6 +36,11 @@ pub(super) struct KeyRecord {
     pub deletion: Option<Deletion>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Schedule>,
+    /// None: that of the key directory's owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
 }
 
 /// When a key is to be deleted.
@@ -151,6 +158,8 @@ impl KeyRecord {
             pending_key_material_id: None,
             deletion: None,
             rotation: None,
+            policy: None,
+            grants: Vec::new(),
         }
     }
 

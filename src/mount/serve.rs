@@ -135,6 +135,7 @@ fn run(
     let handler = Handler {
         volume: Arc::clone(fs),
         keys,
+        notifier: connected.notifier(),
         watcher: Arc::clone(&watcher),
         mounted: Arc::clone(mounted),
     };

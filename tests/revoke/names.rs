@@ -14,6 +14,9 @@ fn get_xattr(path: &PathBuf, name: &str) -> io::Result<usize> {
     Ok(rustix::fs::getxattr(path, name, &mut [0; 100])?)
 }
 
+/// Something that is asked of the kernel.
+type Question<'a> = Box<dyn Fn() -> io::Result<()> + 'a>;
+
 #[test]
 fn whatever_is_asked_is_refused() {
     let volume = Volume::mounted();
@@ -53,7 +56,7 @@ fn whatever_is_asked_is_refused() {
             .map(drop)
             .map_err(io::Error::from)
     };
-    let mut asked: Vec<(String, Box<dyn Fn() -> io::Result<()> + '_>)> = vec![
+    let mut asked: Vec<(String, Question<'_>)> = vec![
         (
             "stat of the folder".into(),
             Box::new(|| fs::metadata(&folder).map(drop)),

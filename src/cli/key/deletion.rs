@@ -2,10 +2,12 @@
 
 use clap::Args;
 
+use super::switch::{obeyed, report};
 use crate::cli::args::Global;
 use crate::cli::keystore;
 use crate::cli::message::CliError;
-use crate::cli::output::{self, Format, OutputArgs};
+use crate::cli::obey::ObeyArgs;
+use crate::cli::output::{self, OutputArgs};
 use crate::kms::deletion::PendingWindow;
 use crate::kms::key::{KeyRef, rfc3339_text};
 
@@ -22,6 +24,9 @@ pub struct ScheduleArgs {
         allow_negative_numbers = true
     )]
     pending_window_days: PendingWindow,
+    /// How long mounts may take.
+    #[command(flatten)]
+    obey: ObeyArgs,
     /// How to print what is scheduled.
     #[command(flatten)]
     output: OutputArgs,
@@ -30,18 +35,15 @@ pub struct ScheduleArgs {
 /// Runs `cmkfs key schedule-deletion`.
 pub(super) fn schedule(global: &Global, args: &ScheduleArgs) -> Result<(), CliError> {
     let service = keystore::open(global)?;
-    let scheduled = service.schedule_key_deletion(&args.key, args.pending_window_days)?;
-    match args.output.output {
-        Format::Json => output::json(&scheduled),
-        Format::Table => output::done(
-            global,
-            &format!(
-                "Scheduled key {} for deletion on {}; `cmkfs key cancel-deletion` keeps it until then",
-                scheduled.key_id,
-                rfc3339_text(scheduled.deletion_date)
-            ),
-        ),
-    }
+    let (scheduled, obedience) = obeyed(&service, args.obey, &args.key, |key| {
+        service.schedule_key_deletion(key, args.pending_window_days)
+    })?;
+    let text = format!(
+        "Scheduled key {} for deletion on {}; `cmkfs key cancel-deletion` keeps it until then",
+        scheduled.key_id,
+        rfc3339_text(scheduled.deletion_date)
+    );
+    report(global, args.output, &text, &scheduled, obedience)
 }
 
 /// Runs `cmkfs key cancel-deletion`.

@@ -5,9 +5,11 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
+use super::switch::{obeyed, report};
 use crate::cli::args::Global;
 use crate::cli::message::CliError;
-use crate::cli::output::{self, Format, OutputArgs};
+use crate::cli::obey::ObeyArgs;
+use crate::cli::output::OutputArgs;
 use crate::cli::{keystore, raw};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::ids::MaterialId;
@@ -39,6 +41,9 @@ pub struct ImportArgs {
         value_name = "NEW_KEY_MATERIAL|EXISTING_KEY_MATERIAL"
     )]
     import_type: Option<ImportTypeArg>,
+    /// How long mounts may take.
+    #[command(flatten)]
+    obey: ObeyArgs,
     /// How to print what was imported.
     #[command(flatten)]
     output: OutputArgs,
@@ -52,6 +57,9 @@ pub struct DeleteArgs {
     /// Which of its materials. Without it: the current one.
     #[arg(long, value_name = "ID")]
     material_id: Option<MaterialId>,
+    /// How long mounts may take.
+    #[command(flatten)]
+    obey: ObeyArgs,
     /// How to print what was deleted.
     #[command(flatten)]
     output: OutputArgs,
@@ -120,32 +128,29 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), CliError>
         valid_to: args.valid_to.map(|end| end.after(SystemClock.now())),
         import_type: args.import_type.map(ImportType::from),
     };
-    let imported = service.import_key_material(&args.key, &request)?;
-    print(global, args.output.output, "Imported", &imported)
+    let (imported, obedience) = obeyed(&service, args.obey, &args.key, |key| {
+        service.import_key_material(key, &request)
+    })?;
+    let text = sentence("Imported", &imported);
+    report(global, args.output, &text, &imported, obedience)
 }
 
 /// Runs `cmkfs key delete-imported-key-material`.
 pub(super) fn delete(global: &Global, args: &DeleteArgs) -> Result<(), CliError> {
     let service = keystore::open(global)?;
-    let deleted = service.delete_imported_key_material(&args.key, args.material_id)?;
-    print(global, args.output.output, "Deleted", &deleted)
+    let (deleted, obedience) = obeyed(&service, args.obey, &args.key, |key| {
+        service.delete_imported_key_material(key, args.material_id)
+    })?;
+    let text = sentence("Deleted", &deleted);
+    report(global, args.output, &text, &deleted, obedience)
 }
 
-fn print(
-    global: &Global,
-    format: Format,
-    verb: &str,
-    change: &KeyMaterialChange,
-) -> Result<(), CliError> {
-    if format == Format::Json {
-        return output::json(change);
-    }
+fn sentence(verb: &str, change: &KeyMaterialChange) -> String {
     let (key, state) = (change.key_id, change.key_state.phrase());
-    let text = match change.key_material_id {
+    match change.key_material_id {
         Some(id) => format!("{verb} key material {id} of key {key}, which is {state} now"),
         None => format!("Key {key} has no key material; it is {state}"),
-    };
-    output::done(global, &text)
+    }
 }
 
 #[cfg(test)]

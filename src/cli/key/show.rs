@@ -6,6 +6,7 @@ use crate::cli::args::Global;
 use crate::cli::keystore;
 use crate::cli::message::CliError;
 use crate::cli::output::{self, Format};
+use crate::kms::KmsError;
 use crate::kms::alias::AliasListEntry;
 use crate::kms::key::{ExpirationModel, KeyRef, rfc3339_text};
 use crate::kms::metadata::KeyMetadata;
@@ -62,7 +63,12 @@ pub(super) fn describe(global: &Global, key: &KeyRef, format: Format) -> Result<
     if format == Format::Json {
         return print_json(&key);
     }
-    let aliases = service.list_aliases(Some(&key.key_id.into()))?.items;
+    let aliases = match service.list_aliases(Some(&key.key_id.into())) {
+        Ok(aliases) => aliases.items,
+        // Whoever may not list them is shown the rest.
+        Err(KmsError::AccessDeniedException { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
     let tags: Vec<String> = key.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let date = |moment: Option<_>| moment.map(rfc3339_text).unwrap_or_default();
     let days = |days: Option<u16>| days.map(|days| days.to_string()).unwrap_or_default();

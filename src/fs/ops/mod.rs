@@ -1,8 +1,9 @@
 //! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
-//! files · [`listing`] directories · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background ·
-//! [`withdraw`] keys that are withdrawn.
+//! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
+//! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn.
 
 mod attributes;
+mod binding;
 mod files;
 mod handles;
 mod links;

@@ -113,6 +113,7 @@ impl FileSystem {
     ) -> FsResult<Attributes> {
         self.core.writable()?;
         let parent = self.inodes.get(parent)?;
+        let _bound = parent.directory.keep_binding();
         let entry = parent.entry_name(&self.core, name)?;
         let directory = parent.descriptor(&self.core)?;
         identity::assume(caller.uid, caller.gid);
@@ -318,7 +319,14 @@ impl FileSystem {
             for entry in rustix::fs::Dir::new(listing)? {
                 let entry = entry?;
                 match BackingName::classify(entry.file_name().to_bytes()) {
-                    BackingName::Temporary => self.remove_aside(inside.as_fd(), entry.file_name()),
+                    BackingName::Temporary => {
+                        match self.core.backing.remove(&inside, entry.file_name()) {
+                            Err(Errno::ISDIR) => {
+                                self.remove_aside(inside.as_fd(), entry.file_name())
+                            }
+                            removed => removed?,
+                        }
+                    }
                     BackingName::Reserved => {
                         self.core.backing.remove(&inside, entry.file_name())?
                     }

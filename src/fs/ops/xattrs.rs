@@ -103,6 +103,7 @@ impl FileSystem {
     /// Its key refused; EBADMSG where one was tampered with.
     pub fn list_xattrs(&self, node: NodeId) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
+        let _bound = inode.directory.keep_binding();
         self.check_key_of(&inode)?;
         let stored = match self.on_backing(&inode, |at| self.core.backing.list_xattrs(at)) {
             Err(FsError::Os(Errno::OPNOTSUPP)) => Vec::new(),
@@ -121,6 +122,7 @@ impl FileSystem {
                     }
                     // Removed since it was listed.
                     Err(FsError::Os(Errno::NODATA)) => {}
+                    Err(FsError::Damaged(_)) if self.was_being_bound(&inode) => {}
                     Err(error) => return Err(error),
                 }
             } else if Storage::of(name) == Storage::Clear {
@@ -187,6 +189,7 @@ impl FileSystem {
         make: bool,
         work: impl FnOnce(Option<&Keys<'_>>) -> FsResult<T>,
     ) -> FsResult<T> {
+        let _bound = inode.directory.keep_binding();
         match self.object_of(inode, make)? {
             Some(object) => work(Some(&object.keys(&self.core.ring)?)),
             None => work(None),

@@ -6,6 +6,7 @@ use crate::kms::alias::{self, AliasListEntry, AliasName, AliasRecord};
 use crate::kms::error::KmsError;
 use crate::kms::event::Event;
 use crate::kms::key::KeyRef;
+use crate::kms::policy::Request;
 use crate::kms::state::Operation;
 use crate::kms::store::KeyStore;
 
@@ -50,6 +51,10 @@ impl KeyService {
             refuse_reserved(alias)?;
             let old = self.store.alias(alias)?;
             let target = self.admit(&mut change.event, key, Operation::UpdateAlias)?;
+            // The key that loses it has a say as well, if it can be read.
+            if let Ok(loser) = self.store.key(old.value.target_key_id) {
+                self.authorize(&loser.value, &Request::new(change.event.name))?;
+            }
             let target_key_id = target.value.key_id;
             if old.value.target_key_id != target_key_id {
                 self.check_room_for_alias(target_key_id)?;
@@ -76,6 +81,7 @@ impl KeyService {
                 && let Ok(key) = self.store.key(old.value.target_key_id)
             {
                 change.event.about(key.value.key_id);
+                self.authorize(&key.value, &Request::new(change.event.name))?;
                 self.check_state(&key, Operation::DeleteAlias)?;
             }
             change.remove_alias(alias)

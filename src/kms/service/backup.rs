@@ -97,7 +97,7 @@ impl KeyService {
         let mut event = restore_event(backup);
         event.note("keys", backup.keys_in_words());
         let store = create::create_from(dir, backup, event, protection, passphrases, &recorder)?;
-        Ok((Self::new(store, clock, recorder), restored))
+        Ok((Self::new(store, clock, recorder)?, restored))
     }
 }
 

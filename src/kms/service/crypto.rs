@@ -7,6 +7,7 @@ use crate::format::ciphertext::{Ciphertext, MAX_PLAINTEXT, TextContext};
 use crate::kms::error::{InvalidCiphertext, KmsError};
 use crate::kms::event::Event;
 use crate::kms::key::KeyRef;
+use crate::kms::policy::{Context, Request};
 use crate::kms::state::Operation;
 
 impl KeyService {
@@ -88,14 +89,20 @@ impl KeyService {
         plaintext: &[u8],
         context: &TextContext,
     ) -> Result<Vec<u8>, KmsError> {
-        let key = self.admit(event, key, operation)?;
+        // AWS: ReEncrypt is allowed by two permissions, one for each side.
+        let action = match operation {
+            Operation::ReEncrypt => "ReEncryptTo",
+            _ => "Encrypt",
+        };
+        let request = Request::new(action).with_context(Context::Text(&context.0));
+        let (key, permission) = self.admit_request(event, key, operation, &request)?;
         if plaintext.is_empty() || plaintext.len() > MAX_PLAINTEXT {
             return Err(KmsError::ValidationException(format!(
                 "1 to {MAX_PLAINTEXT} bytes can be encrypted directly, not {}; larger things belong into a volume",
                 plaintext.len()
             )));
         }
-        let usable = self.usable(&key.value, operation, None)?;
+        let usable = self.usable(&key.value, &permission, operation, None)?;
         event.material(usable.material_id());
         Ok(usable.encrypt(plaintext, context).encode())
     }
@@ -121,10 +128,15 @@ impl KeyService {
                 named,
             });
         }
-        let record = self.admit(event, &named.into(), operation)?;
+        let action = match operation {
+            Operation::ReEncrypt => "ReEncryptFrom",
+            _ => "Decrypt",
+        };
+        let request = Request::new(action).with_context(Context::Text(&context.0));
+        let (record, permission) = self.admit_request(event, &named.into(), operation, &request)?;
         let material = ciphertext.header.material_id();
         event.material(material);
-        self.usable(&record.value, operation, Some(material))?
+        self.usable(&record.value, &permission, operation, Some(material))?
             .decrypt(&ciphertext, context)
     }
 }

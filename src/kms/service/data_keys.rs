@@ -4,10 +4,11 @@ use super::KeyService;
 use super::usage::Use;
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
-use crate::ids::{KeyId, MaterialId};
+use crate::ids::{KeyId, MaterialId, VolumeId};
 use crate::kms::error::{InvalidCiphertext, KmsError};
 use crate::kms::key::KeyRef;
 use crate::kms::material::UsableKey;
+use crate::kms::policy::{Context, Permission, Request};
 use crate::kms::record::KeyRecord;
 use crate::kms::state::{InvalidState, Operation};
 
@@ -26,7 +27,9 @@ impl KeyService {
             let id = self.resolve(key)?;
             of.key = Some(id);
             let key = self.store.key(id)?;
-            let usable = self.usable(&key.value, Operation::GenerateDataKey, None)?;
+            let request = Request::new(of.operation).with_context(Context::Object(context));
+            let permission = self.authorize(&key.value, &request)?;
+            let usable = self.usable(&key.value, &permission, Operation::GenerateDataKey, None)?;
             let data_key = DataKey::random()?;
             let envelope = usable.wrap(&data_key, context);
             of.material = Some(envelope.material_id());
@@ -48,8 +51,11 @@ impl KeyService {
         self.with_data_key(of, |of| {
             of.key = Some(id);
             let key = self.store.key(id)?;
+            let request = Request::new(of.operation).with_context(Context::Object(context));
+            let permission = self.authorize(&key.value, &request)?;
             let material = envelope.material_id();
-            let usable = self.usable(&key.value, Operation::Decrypt, Some(material))?;
+            let usable =
+                self.usable(&key.value, &permission, Operation::Decrypt, Some(material))?;
             of.material = Some(material);
             usable.unwrap(envelope, context)
         })
@@ -62,9 +68,20 @@ impl KeyService {
     /// # Errors
     /// Whatever [`KmsError::availability`] sorts.
     pub fn key_status(&self, key: KeyId) -> Result<(), KmsError> {
+        self.key_status_for(key, None)
+    }
+
+    /// The same for the data keys of one volume, which a policy may single out. Where a policy tells the objects of a
+    /// volume apart, this says whether any of them could be decrypted.
+    ///
+    /// # Errors
+    /// Whatever [`KmsError::availability`] sorts.
+    pub fn key_status_for(&self, key: KeyId, volume: Option<VolumeId>) -> Result<(), KmsError> {
         let record = self.store.key(key)?;
+        let request = Request::new("Decrypt").with_context(Context::SomeObject(volume));
         // A thread that had read the old record may have loaded a material just after the change was noticed.
-        self.check_state(&record, Operation::Decrypt)
+        self.authorize(&record.value, &request)
+            .and_then(|_| self.check_state(&record, Operation::Decrypt))
             .inspect_err(|_| self.store.forget_materials(key))?;
         for material in record.value.permanent() {
             self.store.material(key, material.key_material_id)?;
@@ -76,10 +93,11 @@ impl KeyService {
     pub(super) fn usable(
         &self,
         key: &KeyRecord,
+        permission: &Permission,
         operation: Operation,
         named: Option<MaterialId>,
     ) -> Result<UsableKey, KmsError> {
-        UsableKey::admit(key, self.clock.now(), operation, || {
+        UsableKey::admit(key, permission, self.clock.now(), operation, || {
             let id = match named {
                 None => key.current_key_material_id,
                 Some(named) => {

@@ -216,6 +216,24 @@ fn period(days: u16) -> RotationPeriod {
     RotationPeriod::new(days).unwrap()
 }
 
+/// What the audit log says was done by the service itself: name and key.
+fn done_by_itself(life: &Life) -> Vec<(String, String)> {
+    let log = std::fs::read_to_string(life.dir.path().join("audit/log")).unwrap();
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    lines
+        .filter(|line| line["eventType"] == "CmkfsServiceEvent" && line.get("errorCode").is_none())
+        .map(|line| {
+            (
+                text(&line["eventName"]),
+                text(&line["requestParameters"]["keyId"]),
+            )
+        })
+        .collect()
+}
+
 fn names_in(dir: &Path, part: &str) -> Vec<String> {
     storage::names(&dir.join(part)).unwrap()
 }
@@ -848,4 +866,51 @@ fn a_small_secret_opens_under_its_own_key_and_context_whatever_was_rotated_since
     ));
     let refused = life.service.re_encrypt(&blob, &context, &other, &none);
     assert!(matches!(refused, Err(KmsError::DisabledException { .. })));
+}
+
+#[test]
+fn what_time_brings_about_is_in_the_audit_log_once_each_and_as_nobodys_deed() {
+    let life = Life::new();
+    let (doomed, rotated, expiring) = (life.key(), life.key(), life.external());
+    let before = done_by_itself(&life).len();
+    life.service
+        .schedule_key_deletion(&doomed, days(30))
+        .unwrap();
+    life.service
+        .enable_key_rotation(&rotated, period(90))
+        .unwrap();
+    life.import_until(&expiring, 1, START.plus_days(20));
+    life.days(100);
+    life.another().run_due();
+    life.service.run_due();
+    let mut done = done_by_itself(&life).split_off(before);
+    done.sort();
+    let expected = [
+        ("DeleteExpiredKeyMaterial", &expiring),
+        ("DeleteKey", &doomed),
+        ("RotateKey", &rotated),
+    ];
+    assert_eq!(
+        done,
+        expected.map(|(name, key)| (name.to_owned(), key.name()))
+    );
+    assert!(life.service.verify_audit().damage.is_none());
+}
+
+/// What no key material and no secret may ever do.
+#[test]
+fn neither_material_nor_secret_nor_ciphertext_is_in_the_audit_log() {
+    let life = Life::new();
+    let key = life.external();
+    life.import(&key, 1).unwrap();
+    let context = TextContext([("purpose".to_owned(), "shown".to_owned())].into());
+    let secret = b"a secret that nobody may read";
+    let stored = life.service.encrypt(&key, secret, &context).unwrap();
+    life.service.decrypt(None, &stored, &context).unwrap();
+    let log = std::fs::read(life.dir.path().join("audit/log")).unwrap();
+    let holds = |bytes: &[u8]| log.windows(bytes.len()).any(|window| window == bytes);
+    assert!(holds(b"shown") && holds(b"ImportKeyMaterial"));
+    assert!(!holds(secret));
+    assert!(!holds(&stored[72..]));
+    assert!(!holds(material(1).secret().expose()));
 }

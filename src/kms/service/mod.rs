@@ -1,20 +1,23 @@
 //! The one door to keys: one method an operation, named as AWS KMS names it.
 //!
-//! `keys` · `aliases` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they
+//! `access` asks the key's policy · `keys` · `aliases` · `policies` · `grants` · `data_keys` · `deletion` · `material` · `rotation` · `tags` · `crypto`: the operations, by what they
 //! are about · `usage` data keys, counted · `due` what is done because its time has come. Each goes through `change` or `read` here:
 //! what was done or refused is written down before anybody learns of it.
 //!
 //! Every method sees what other processes have changed since the last one: records are read anew whenever their files
 //! are not the same any more. Lock order: the key directory's lock first, then a cache's, never the other way round.
 
+mod access;
 mod aliases;
 mod backup;
 mod crypto;
 mod data_keys;
 mod deletion;
 mod due;
+mod grants;
 mod keys;
 mod material;
+mod policies;
 mod rotation;
 mod tags;
 mod usage;
@@ -24,6 +27,7 @@ use usage::Pending;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::access::Access;
 use super::audit::identity::Identity;
 use super::audit::{self, AuditEvent, AuditVerification, BackupInfo, Filter, Recorder};
 use super::create;
@@ -31,6 +35,7 @@ use super::error::KmsError;
 use super::event::{Event, Refusal};
 use super::journal;
 use super::key::KeyRef;
+use super::policy::{Permission, Request};
 use super::record::KeyRecord;
 use super::root::{NewProtection, PassphraseSource};
 use super::state::{KeyState, Operation};
@@ -57,18 +62,21 @@ pub struct KeyService {
     clock: Arc<dyn Clock>,
     recorder: Recorder,
     pending: Pending,
+    access: Access,
     look_again: due::LookAgain,
 }
 
 impl KeyService {
-    fn new(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Self {
-        Self {
+    fn new(store: KeyStore, clock: Arc<dyn Clock>, recorder: Recorder) -> Result<Self, KmsError> {
+        let access = Access::of_this_process(store.dir())?;
+        Ok(Self {
             store,
             clock,
             recorder,
             pending: Pending::default(),
+            access,
             look_again: due::LookAgain::default(),
-        }
+        })
     }
 
     /// Opens the key directory at `dir`.
@@ -82,7 +90,7 @@ impl KeyService {
     ) -> Result<Self, KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let store = create::open(dir, passphrases, &recorder)?;
-        Ok(Self::new(store, clock, recorder))
+        Self::new(store, clock, recorder)
     }
 
     /// Opens the key directory at `dir`; where there is none, makes it, with its default key. Says whether it did.
@@ -97,7 +105,7 @@ impl KeyService {
     ) -> Result<(Self, bool), KmsError> {
         let recorder = Recorder::new(Identity::of_process(), Arc::clone(&clock));
         let (store, made) = create::open_or_create(dir, protection, passphrases, &recorder)?;
-        Ok((Self::new(store, clock, recorder), made))
+        Ok((Self::new(store, clock, recorder)?, made))
     }
 
     /// As whom the audit log names the caller, from here on; else it is whoever runs the process.
@@ -239,18 +247,32 @@ impl KeyService {
         recorded.and(result)
     }
 
-    /// The key that is asked for, once its state allows the operation. The event is about it from here on, refused or not.
+    /// The key that is asked for, once its policy and then its state allow the operation. The event is about it from here on, refused or not.
     fn admit(
         &self,
         event: &mut Event,
         key: &KeyRef,
         operation: Operation,
     ) -> Result<Arc<Stored<KeyRecord>>, KmsError> {
+        let request = Request::new(event.name);
+        let (key, _) = self.admit_request(event, key, operation, &request)?;
+        Ok(key)
+    }
+
+    /// The same where more than the operation's name counts. Says also what allows it.
+    fn admit_request(
+        &self,
+        event: &mut Event,
+        key: &KeyRef,
+        operation: Operation,
+        request: &Request<'_>,
+    ) -> Result<(Arc<Stored<KeyRecord>>, Permission), KmsError> {
         let id = self.resolve(key)?;
         event.about(id);
         let key = self.store.key(id)?;
+        let permission = self.authorize(&key.value, request)?;
         self.check_state(&key, operation)?;
-        Ok(key)
+        Ok((key, permission))
     }
 
     /// The state the key is in after `operation`, where its state at this moment allows it.

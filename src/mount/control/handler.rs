@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::protocol::{KeyInUse, LeaseState, Obeyed, Prepared, Request, Response, Status};
+use super::protocol::{Bound, KeyInUse, LeaseState, Obeyed, Prepared, Request, Response, Status};
 use super::server::{Reporter, failed};
 use crate::fs::keys::KeyUnavailable;
 use crate::ids::KeyId;
 use crate::kms::KeyService;
+use crate::kms::key::KeyRef;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
+use crate::mount::session::Notifier;
 use crate::volume::Volume;
+use crate::volume::keys::binding_of;
 
 /// A running mount, as its control socket sees it.
 pub struct Handler {
@@ -18,6 +21,8 @@ pub struct Handler {
     pub volume: Arc<Volume>,
     /// Its keys.
     pub keys: Arc<KeyService>,
+    /// Tells the kernel what it has to drop.
+    pub notifier: Notifier,
     /// What withdraws keys and gives them back.
     pub watcher: Arc<Watcher>,
     /// The mount.
@@ -37,6 +42,7 @@ impl Handler {
         match request {
             Request::Prepare { key_id } => self.prepare(key_id),
             Request::Obey { key_id } => self.obey(key_id),
+            Request::Bind { node, key } => self.bind(node, &key),
             Request::Status => self.status(),
         }
     }
@@ -65,6 +71,26 @@ impl Handler {
             names_invalidated: withdrawal.names,
             is_flushed: withdrawal.is_flushed,
             milliseconds: u64::try_from(withdrawal.took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn bind(&self, node: u64, key: &str) -> Response {
+        let key: KeyRef = match key.parse() {
+            Ok(key) => key,
+            Err(error) => return failed(error.to_string()),
+        };
+        let binding = binding_of(&key);
+        if let Err(error) = self.volume.bind(node, &binding) {
+            return failed(error.to_string());
+        }
+        // Its times have changed without the kernel's doing.
+        if let Err(error) = self.notifier.attributes(node) {
+            log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
+        }
+        log::info!("inode {node} is bound to {binding}");
+        Response::Bound(Bound {
+            mountpoint: self.mountpoint(),
+            binding: binding.to_string(),
         })
     }
 
