@@ -280,3 +280,66 @@ fn a_key_directory_that_cannot_be_written_shows_its_log_and_gives_no_key() {
     remount("remount,rw");
     assert!(run_in(&keys, &["key", "list"]).status.success());
 }
+
+#[test]
+fn keys_are_backed_up_and_restored_on_the_command_line() {
+    let keys = Keys::new();
+    let id = keys.new_key("alias/a");
+    let file = keys.temp.path().join("backup");
+    let secret = keys.temp.path().join("secret");
+    fs::write(&secret, "far away\n").unwrap();
+    let (file, secret) = (file.to_str().unwrap(), secret.to_str().unwrap());
+    let with = ["--backup-passphrase-file", secret];
+    let said = keys.ok(&[&["keys", "backup", file][..], &with].concat());
+    assert!(
+        said.starts_with("Backed up 2 keys with 2 key materials"),
+        "{said}"
+    );
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(file).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+    let said = keys.fails(4, &[&["keys", "backup", file][..], &with].concat());
+    assert!(said.contains("--force"), "{said}");
+    let json = keys.ok(&[
+        &["keys", "backup", file, "--force", "--output", "json"][..],
+        &with,
+    ]
+    .concat());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let sum = Command::new("sha256sum").arg(file).output().unwrap();
+    assert!(text(&sum.stdout).starts_with(json["Sha256"].as_str().unwrap()));
+    let remembered = keys.records(&["--event", "BackupKeys", "--last", "1"]);
+    let remembered = &remembered[0]["additionalEventData"];
+    assert_eq!(remembered["sha256"], json["Sha256"]);
+    assert_eq!(remembered["backupId"], json["BackupId"]);
+    assert_eq!(remembered["keys"].as_array().unwrap().len(), 2);
+
+    fs::remove_dir_all(keys.dir().join("keys").join(&id)).unwrap();
+    let said = keys.ok(&[&["keys", "restore", file][..], &with].concat());
+    assert!(
+        said.starts_with("Restored 1 keys, 1 key materials and 0 aliases"),
+        "{said}"
+    );
+    keys.ok(&["key", "describe", "alias/a"]);
+
+    fs::remove_dir_all(keys.dir()).unwrap();
+    keys.fails(
+        7,
+        &[
+            "keys",
+            "restore",
+            file,
+            "--backup-passphrase-command",
+            "echo wrong",
+        ],
+    );
+    assert!(!keys.dir().exists());
+    keys.ok(&[&["keys", "restore", file][..], &with].concat());
+    keys.ok(&["key", "describe", "alias/a"]);
+    assert_eq!(keys.names(&[])[..2], ["CreateKeyStore", "RestoreKeys"]);
+    keys.ok(&["keys", "verify"]);
+
+    let whole = fs::read(file).unwrap();
+    fs::write(file, &whole[..whole.len() / 2]).unwrap();
+    let said = keys.fails(DAMAGED, &[&["keys", "restore", file][..], &with].concat());
+    assert!(said.contains("backup"), "{said}");
+}

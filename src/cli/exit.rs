@@ -80,6 +80,7 @@ fn code_of_kms(error: &KmsError) -> u8 {
         | KmsError::Damaged { .. }
         | KmsError::WrongStore { .. } => DAMAGED,
         KmsError::NotRecorded(source) => code_of_kms(source),
+        KmsError::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists => EXISTS,
         KmsError::Io { .. } | KmsError::Unfinished(_) | KmsError::Random(_) => FAILURE,
     }
 }

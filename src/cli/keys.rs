@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::args::Global;
+use super::backup::{self, BackupArgs, RestoreArgs};
 use super::keystore;
 use super::message::CliError;
 use super::output::{self, Format, OutputArgs};
@@ -23,6 +24,12 @@ pub enum KeysCommand {
     },
     /// Read every record, and the audit log, and say what is damaged. Changes nothing.
     Verify(OutputArgs),
+    /// Write all keys and aliases into a file, sealed under a passphrase of its own.
+    Backup(BackupArgs),
+    /// Bring keys back from a backup: into a new key directory, or what is missing or damaged into the one it was made of.
+    ///
+    /// What is there stays as it is.
+    Restore(RestoreArgs),
 }
 
 /// Runs `cmkfs keys`.
@@ -33,6 +40,8 @@ pub fn run(global: &Global, command: KeysCommand) -> Result<(), CliError> {
     match command {
         KeysCommand::Init { passphrase } => init(global, passphrase),
         KeysCommand::Verify(output) => verify(global, output.output),
+        KeysCommand::Backup(args) => backup::write(global, &args),
+        KeysCommand::Restore(args) => backup::restore(global, &args),
     }
 }
 

@@ -50,7 +50,7 @@ pub fn locate(global: &Global) -> Result<PathBuf, CliError> {
 /// # Errors
 /// What [`KeyService::open`] says.
 pub fn open(global: &Global) -> Result<KeyService, CliError> {
-    let service = KeyService::open(&locate(global)?, &Asked(global), Arc::new(SystemClock))?;
+    let service = KeyService::open(&locate(global)?, &Asked::of(global), Arc::new(SystemClock))?;
     Ok(service)
 }
 
@@ -60,15 +60,10 @@ pub fn open(global: &Global) -> Result<KeyService, CliError> {
 /// # Errors
 /// What [`KeyService::open_or_create`] says.
 pub fn open_or_create(global: &Global, passphrase: bool) -> Result<(KeyService, bool), CliError> {
-    let given = global.passphrase_file.is_some() || global.passphrase_command.is_some();
-    let protection = if passphrase || given {
-        NewProtection::Passphrase(Argon2Params::RECOMMENDED)
-    } else {
-        NewProtection::RootKeyFile
-    };
+    let protection = protection(global, passphrase);
     let dir = locate(global)?;
     let (service, made) =
-        KeyService::open_or_create(&dir, protection, &Asked(global), Arc::new(SystemClock))?;
+        KeyService::open_or_create(&dir, protection, &Asked::of(global), Arc::new(SystemClock))?;
     if made {
         let text = format!("Created key directory {}", dir.display());
         output::note(global, &text);
@@ -76,8 +71,31 @@ pub fn open_or_create(global: &Global, passphrase: bool) -> Result<(KeyService, 
     Ok((service, made))
 }
 
+/// What is to protect a new key directory.
+pub(super) fn protection(global: &Global, passphrase: bool) -> NewProtection {
+    let given = global.passphrase_file.is_some() || global.passphrase_command.is_some();
+    if passphrase || given {
+        NewProtection::Passphrase(Argon2Params::RECOMMENDED)
+    } else {
+        NewProtection::RootKeyFile
+    }
+}
+
 /// Passphrases from where the options say, else from the terminal.
-struct Asked<'a>(&'a Global);
+pub(super) struct Asked<'a> {
+    pub file: Option<&'a Path>,
+    pub command: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    /// Those of the key directory.
+    pub(super) fn of(global: &'a Global) -> Self {
+        Self {
+            file: global.passphrase_file.as_deref(),
+            command: global.passphrase_command.as_deref(),
+        }
+    }
+}
 
 impl PassphraseSource for Asked<'_> {
     fn existing(&self, dir: &Path) -> Result<Passphrase, KmsError> {
@@ -102,10 +120,10 @@ impl PassphraseSource for Asked<'_> {
 
 impl Asked<'_> {
     fn given(&self) -> Option<Result<Passphrase, KmsError>> {
-        if let Some(path) = &self.0.passphrase_file {
-            return Some(from_file(path));
+        match self.file {
+            Some(path) => Some(from_file(path)),
+            None => self.command.map(from_command),
         }
-        self.0.passphrase_command.as_deref().map(from_command)
     }
 }
 

@@ -308,6 +308,7 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             "the next command that opens the key directory finishes it, once it can".to_owned()
         }
         KmsError::Io { source, .. } => match source.kind() {
+            ErrorKind::AlreadyExists => "give another name, or --force to replace it".to_owned(),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 "nothing was changed; make room on the disk that holds the key directory. Keys can be disabled even now".to_owned()
             }

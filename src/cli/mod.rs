@@ -1,13 +1,14 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `policy`, `grant`,
-//! `keys`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume` one file a noun · `obey` what mounts do
+//! `keys`, `backup`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume` one file a noun · `obey` what mounts do
 //! about a change of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON ·
 //! [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
 pub mod audit;
+pub mod backup;
 pub mod bind;
 pub mod confirm;
 pub mod exit;

@@ -106,7 +106,7 @@ pub(super) fn open_or_create(
         recorder,
         &Contents::DefaultKey,
     )? {
-        Created::Here(store) => Ok((store, true)),
+        Created::Here(store) => Ok((*store, true)),
         Created::Meanwhile(protector) => {
             let opened = open_made_meanwhile(dir, protector, passphrases, recorder)?;
             Ok((opened, false))
@@ -125,7 +125,7 @@ pub(super) fn create_from(
 ) -> Result<KeyStore, KmsError> {
     let contents = Contents::Of(backup, event);
     match create(dir, protection, passphrases, recorder, &contents)? {
-        Created::Here(store) => Ok(store),
+        Created::Here(store) => Ok(*store),
         Created::Meanwhile(_) => Err(KmsError::ValidationException(format!(
             "another process has just made a key directory at {}: try again to add to it",
             dir.display()
@@ -141,7 +141,7 @@ enum Contents<'a> {
 }
 
 enum Created {
-    Here(KeyStore),
+    Here(Box<KeyStore>),
     /// Somebody else was faster; what was to protect it.
     Meanwhile(Protector),
 }
@@ -189,7 +189,7 @@ fn create(
     } else if keys_without_store(dir)? {
         return Err(lost_store_file(dir));
     }
-    make(dir, &protector, recorder, contents).map(Created::Here)
+    make(dir, &protector, recorder, contents).map(|store| Created::Here(store.into()))
 }
 
 fn make(

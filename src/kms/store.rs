@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::error::KmsError;
 use super::key::{KeyRecord, KeyRef};
 use super::root::STORE;
-use super::seal::{RecordKind, Sealer};
+use super::seal::{RecordKind, Sealer, Unsealed};
 use super::storage::{self, UNFINISHED};
 use crate::crypto::envelope::WrappingKey;
 use crate::crypto::kdf::{alias_digest, material_id};
@@ -122,13 +122,13 @@ impl KeyStore {
         &self,
         kind: RecordKind,
         place: &str,
-    ) -> Result<Option<(u64, Zeroizing<Vec<u8>>)>, KmsError> {
+    ) -> Result<Option<Unsealed>, KmsError> {
         let path = self.dir.join(place);
         let Some(snapshot) = storage::read(&path)? else {
             return Ok(None);
         };
         match self.sealer.open(kind, place, &snapshot.bytes) {
-            Ok(unsealed) => Ok(Some((unsealed.counter, unsealed.payload))),
+            Ok(unsealed) => Ok(Some(unsealed)),
             Err(error) => Err(KmsError::damaged(path, error)),
         }
     }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 pub use restore::Restored;
 
 use super::error::KmsError;
-use super::seal::RecordKind;
+use super::seal::{RecordKind, Unsealed};
 use super::storage;
 use super::store::{self, KEYS, KeyStore};
 use crate::crypto::aead::AeadKey;
@@ -61,7 +61,7 @@ impl Backup {
         let (keys, mut damaged) = store.key_ids()?;
         let mut records = Vec::new();
         let mut take = |kind, place: String| match store.unsealed(kind, &place) {
-            Ok(Some((counter, payload))) => records.push(Record {
+            Ok(Some(Unsealed { counter, payload })) => records.push(Record {
                 kind,
                 counter,
                 place,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, Timestamp};
 use crate::kms::event::Event;
 use crate::kms::key::{CreateKeyRequest, KeyRef};
 use crate::kms::root::NewProtection;
@@ -67,7 +67,7 @@ fn a_backup_makes_the_same_key_directory_elsewhere() {
         &read(&path).unwrap(),
         NewProtection::RootKeyFile,
         &Never,
-        Arc::new(SystemClock),
+        Arc::new(ManualClock::new(Timestamp(1_700_000_000_000))),
     )
     .unwrap();
     assert_eq!(
