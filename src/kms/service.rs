@@ -277,6 +277,31 @@ impl KeyService {
             .unwrap(envelope, context)
     }
 
+    /// ReEncrypt: wraps the data key of the object that `context` names anew, under the current material of `key`; `None`
+    /// where that wraps it already.
+    ///
+    /// # Errors
+    /// Whatever [`KmsError::availability`] sorts, of the key it was under or of the one it is to be under.
+    pub fn re_encrypt_data_key(
+        &self,
+        key: &KeyRef,
+        envelope: &Envelope,
+        context: &EncryptionContext,
+    ) -> Result<Option<Envelope>, KmsError> {
+        let key = self.store.key(self.resolve(key)?)?;
+        let usable = self.usable(&key.value, Operation::Encrypt, None)?;
+        if key.value.key_id == envelope.key_id()
+            && key.value.current_key_material_id == Some(envelope.material_id())
+        {
+            return Ok(None);
+        }
+        let old = self.store.key(envelope.key_id())?;
+        let data_key = self
+            .usable(&old.value, Operation::Decrypt, Some(envelope))?
+            .unwrap(envelope, context)?;
+        Ok(Some(usable.wrap(&data_key, context)))
+    }
+
     /// Whether Decrypt may be used now: what a running mount asks of each of its keys, a few times a second. Costs
     /// two stat calls and one for each material when nothing changed, and misses no change, whoever made it: another
     /// process, or somebody who put another key directory in the place of this one.

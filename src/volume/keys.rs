@@ -39,23 +39,27 @@ fn unavailable(error: &KmsError) -> KeyUnavailable {
     }
 }
 
+/// The key that a binding names.
+fn key_of(binding: &KeyBinding) -> Result<KeyRef, KeyUnavailable> {
+    Ok(match binding {
+        KeyBinding::Key(id) => KeyRef::Id(*id),
+        // The header that holds it is authentic, so this is an alias as it once was.
+        KeyBinding::Alias(alias) => KeyRef::Alias(
+            alias
+                .parse::<AliasName>()
+                .map_err(|_| KeyUnavailable::NoMaterial)?,
+        ),
+    })
+}
+
 impl KeyPort for ServicePort {
     fn generate_data_key(
         &self,
         binding: &KeyBinding,
         context: &EncryptionContext,
     ) -> Result<(DataKey, Envelope), KeyUnavailable> {
-        let key = match binding {
-            KeyBinding::Key(id) => KeyRef::Id(*id),
-            // The header that holds it is authentic, so this is an alias as it once was.
-            KeyBinding::Alias(alias) => KeyRef::Alias(
-                alias
-                    .parse::<AliasName>()
-                    .map_err(|_| KeyUnavailable::NoMaterial)?,
-            ),
-        };
         self.0
-            .generate_data_key(&key, context)
+            .generate_data_key(&key_of(binding)?, context)
             .map_err(|error| unavailable(&error))
     }
 
@@ -66,6 +70,17 @@ impl KeyPort for ServicePort {
     ) -> Result<DataKey, KeyUnavailable> {
         self.0
             .decrypt_data_key(envelope, context)
+            .map_err(|error| unavailable(&error))
+    }
+
+    fn rewrap_data_key(
+        &self,
+        binding: &KeyBinding,
+        envelope: &Envelope,
+        context: &EncryptionContext,
+    ) -> Result<Option<Envelope>, KeyUnavailable> {
+        self.0
+            .re_encrypt_data_key(&key_of(binding)?, envelope, context)
             .map_err(|error| unavailable(&error))
     }
 

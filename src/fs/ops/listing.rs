@@ -251,7 +251,7 @@ impl FileSystem {
             FileType::BlockDevice => FileKind::BlockDevice,
         };
         let backing = BackingId {
-            device: handle.inode.backing.device,
+            device: handle.inode.backing().device,
             number: raw.number,
         };
         Ok(Some((self.inodes.number(backing), kind, None)))

@@ -195,7 +195,7 @@ impl FileSystem {
             FileKind::File => {
                 let open = self.hold(inode, make)?;
                 if make {
-                    Some(open.file().object(&self.core, &self.binding_over(inode)?)?)
+                    Some(open.file().object(&self.core, &|| self.binding_over(inode))?)
                 } else {
                     open.file().existing_object()
                 }
