@@ -216,6 +216,17 @@ impl Inodes {
             .ok_or_else(|| Errno::STALE.into())
     }
 
+    /// As [`Inodes::get`], and counts one lookup.
+    pub fn hold(&self, node: NodeId) -> FsResult<Arc<Inode>> {
+        if node == ROOT_NODE {
+            return Ok(Arc::clone(&self.root));
+        }
+        let shard = self.shard(node).lock();
+        let inode = shard.get(&node).ok_or(Errno::STALE)?;
+        inode.lookups.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::clone(inode))
+    }
+
     /// The inode of a backing object, if the transport knows it.
     pub fn find(&self, backing: BackingId) -> Option<Arc<Inode>> {
         let node = self.known_number(backing)?;
@@ -314,6 +325,14 @@ impl Inodes {
             })
         };
         if let Some(inode) = forgotten {
+            self.let_go(inode);
+        }
+    }
+
+    /// Gives up what [`Inodes::hold`] or [`Inodes::look_up`] gave.
+    pub fn release(&self, inode: Arc<Inode>) {
+        if inode.node != ROOT_NODE {
+            inode.lookups.fetch_sub(1, Ordering::Relaxed);
             self.let_go(inode);
         }
     }

@@ -279,7 +279,9 @@ impl Inner {
         work: impl FnOnce(&mut Self) -> FsResult<()>,
     ) -> FsResult<()> {
         let before = core.backing.stat(At::Fd(self.fd.as_fd()))?;
-        let capabilities = core.backing.get_xattr(At::Fd(self.fd.as_fd()), CAPABILITIES);
+        let capabilities = core
+            .backing
+            .get_xattr(At::Fd(self.fd.as_fd()), CAPABILITIES);
         work(self)?;
         let at = At::Fd(self.fd.as_fd());
         if before.st_mode & 0o6000 != 0 {

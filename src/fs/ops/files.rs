@@ -220,9 +220,12 @@ impl FileSystem {
     /// EBADF on a handle for reading, EFBIG, what the backing says; its key refused.
     pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> FsResult<()> {
         let handle = self.writing(handle)?;
-        handle
-            .file
-            .write(&self.core, &|| self.binding_over(&handle.inode), offset, data)
+        handle.file.write(
+            &self.core,
+            &|| self.binding_over(&handle.inode),
+            offset,
+            data,
+        )
     }
 
     fn writing(&self, handle: HandleId) -> FsResult<Arc<FileHandle>> {

@@ -14,7 +14,8 @@ use crate::format::names::LINKS_DIRECTORY;
 use crate::format::symlink::{RECORD_OVERHEAD, Stored, SymlinkRecord, TARGET_MAX};
 use crate::fs::backing::At;
 use crate::fs::directory::own_name;
-use crate::fs::error::{Damage, FsResult};
+use crate::fs::error::{Damage, FsError, FsResult};
+use crate::fs::inodes::Inode;
 use crate::fs::object::Object;
 use crate::fs::types::{Attributes, Caller, FileKind, NodeId};
 
@@ -75,20 +76,8 @@ impl FileSystem {
         if inode.kind != FileKind::Symlink {
             return Err(Errno::INVAL.into());
         }
-        let text = inode.at(&self.core, |at| self.core.backing.read_link(at))?;
-        let record = match Stored::from_text(text.to_bytes())? {
-            Stored::Inline(record) => record,
-            Stored::Side { object, length } => {
-                let record = self.read_side_file(&own_name(&object.to_string()))?;
-                if record.object != object || record.ciphertext.len() != usize::from(length) {
-                    return Err(Damage::Authentication {
-                        what: "the symlink",
-                    }
-                    .into());
-                }
-                record
-            }
-        };
+        let _tree = self.tree.read();
+        let (record, _) = self.read_record(&inode)?;
         let object = Object::existing(
             &self.core.ring,
             record.object,
@@ -97,12 +86,29 @@ impl FileSystem {
         );
         *inode.key.lock() = Some(object.key());
         let keys = object.keys(&self.core.ring)?;
-        symlink::open(&keys, record).map_err(|_| {
-            Damage::Authentication {
-                what: "the symlink",
+        symlink::open(&keys, record).map_err(|_| Self::tampered_link())
+    }
+
+    /// A symlink's record, and whether it lies in a side file.
+    pub(super) fn read_record(&self, inode: &Inode) -> FsResult<(SymlinkRecord, bool)> {
+        let text = inode.at(&self.core, |at| self.core.backing.read_link(at))?;
+        match Stored::from_text(text.to_bytes())? {
+            Stored::Inline(record) => Ok((record, false)),
+            Stored::Side { object, length } => {
+                let record = self.read_side_file(&own_name(&object.to_string()))?;
+                if record.object != object || record.ciphertext.len() != usize::from(length) {
+                    return Err(Self::tampered_link());
+                }
+                Ok((record, true))
             }
-            .into()
-        })
+        }
+    }
+
+    pub(super) fn tampered_link() -> FsError {
+        Damage::Authentication {
+            what: "the symlink",
+        }
+        .into()
     }
 
     /// The side file of the symlink at a place, if it has one and this is the symlink's last name.
@@ -126,7 +132,7 @@ impl FileSystem {
         }
     }
 
-    fn links_directory(&self) -> Result<std::os::fd::OwnedFd, Errno> {
+    pub(super) fn links_directory(&self) -> Result<std::os::fd::OwnedFd, Errno> {
         let root = self
             .inodes
             .root()
@@ -138,7 +144,7 @@ impl FileSystem {
             .open(&root, &name, OFlags::PATH | OFlags::DIRECTORY, 0)
     }
 
-    fn write_side_file(&self, side: &CString, record: &SymlinkRecord) -> FsResult<()> {
+    pub(super) fn write_side_file(&self, side: &CString, record: &SymlinkRecord) -> FsResult<()> {
         let links = match self.links_directory() {
             Err(Errno::NOENT) => {
                 let root = self.inodes.root().descriptor(&self.core)?;

@@ -226,6 +226,7 @@ impl FileSystem {
     ) -> FsResult<Option<(NodeId, FileKind, Option<Attributes>)>> {
         let gone = |error: &crate::fs::FsError| error.errno() == Errno::NOENT;
         if plus {
+            let _tree = self.tree.read();
             return match self.look_up_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
                 Ok(attributes) => Ok(Some((attributes.node, attributes.kind, Some(attributes)))),
                 Err(error) if gone(&error) => Ok(None),

@@ -1,5 +1,6 @@
 //! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
-//! files · [`listing`] directories · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background.
+//! files · [`listing`] directories · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background ·
+//! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew.
 
 mod attributes;
 mod files;
@@ -8,14 +9,20 @@ mod links;
 mod listing;
 mod namespace;
 mod rename;
+mod replace;
+mod rewrap;
 mod sealing;
+mod walk;
 mod xattrs;
+
+pub use walk::{Entry, Maintenance};
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FileType, OFlags, Stat};
 
 use self::handles::Handles;
@@ -45,6 +52,14 @@ pub struct FileSystem {
     files: Handles<files::FileHandle>,
     directories: Handles<listing::DirectoryHandle>,
     sealer: Sealer,
+    /// Shared by whoever works on objects by their names, from the first look to the last; held alone by who puts one
+    /// backing object in the place of another, or takes up an object that the kernel has not asked for: the kernel's own
+    /// locks keep only its own requests apart.
+    tree: RwLock<()>,
+    /// Held by the one rewrap or rekey that may be under way.
+    maintenance: Mutex<()>,
+    /// Names that objects got since a walk began; `None` while there is none.
+    new_names: Mutex<Option<Vec<walk::NewName>>>,
     settings: Settings,
 }
 
@@ -80,6 +95,9 @@ impl FileSystem {
             files: Handles::default(),
             directories: Handles::default(),
             sealer: Sealer::default(),
+            tree: RwLock::default(),
+            maintenance: Mutex::default(),
+            new_names: Mutex::default(),
             settings,
         })
     }

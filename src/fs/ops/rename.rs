@@ -76,6 +76,7 @@ impl FileSystem {
     ) -> FsResult<()> {
         self.core.writable()?;
         let (from, to) = (self.end(parent, name)?, self.end(new_parent, new_name)?);
+        let _tree = self.tree.read();
         self.same_binding(&from.parent, &to.parent)?;
         let _names = self
             .lock_long_names(&from.entry)
@@ -165,13 +166,16 @@ impl FileSystem {
             )
         };
         let Some(inode) = self.inodes.find(BackingId::of(moved)) else {
-            return Ok(rename()?);
+            rename()?;
+            self.note_new_name(&to.parent, &to.entry.object);
+            return Ok(());
         };
         let old = {
             let mut place = inode.place.write();
             rename()?;
             std::mem::replace(&mut *place, to.place())
         };
+        self.note_new_name(&to.parent, &to.entry.object);
         self.let_go_of(old, inode);
         Ok(())
     }
@@ -204,6 +208,9 @@ impl FileSystem {
             .collect();
         drop(guards);
         drop(old);
+        for end in [from, to] {
+            self.note_new_name(&end.parent, &end.entry.object);
+        }
         for inode in [a, b].into_iter().flatten() {
             self.inodes.let_go(inode);
         }
@@ -227,6 +234,7 @@ impl FileSystem {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
         let to = self.end(new_parent, new_name)?;
+        let _tree = self.tree.read();
         if let Some(parent) = inode.parent() {
             self.same_binding(&parent, &to.parent)?;
         }
@@ -239,6 +247,7 @@ impl FileSystem {
             self.drop_unused_long_name(&to.entry, to.directory.as_fd());
             return Err(error);
         }
+        self.note_new_name(&to.parent, &to.entry.object);
         self.look_up_entry(&to.parent, &to.entry)
     }
 }

@@ -25,6 +25,7 @@ impl FileSystem {
     /// ENODATA; its key refused; EBADMSG where it was tampered with.
     pub fn get_xattr(&self, node: NodeId, name: &OsStr) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
+        let _tree = self.tree.read();
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
             Storage::Clear => {
@@ -63,6 +64,7 @@ impl FileSystem {
     ) -> FsResult<()> {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
+        let _tree = self.tree.read();
         let flags = match mode {
             XattrMode::Set => XattrFlags::empty(),
             XattrMode::Create => XattrFlags::CREATE,
@@ -101,6 +103,7 @@ impl FileSystem {
     /// Its key refused; EBADMSG where one was tampered with.
     pub fn list_xattrs(&self, node: NodeId) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
+        let _tree = self.tree.read();
         let stored = match self.on_backing(&inode, |at| self.core.backing.list_xattrs(at)) {
             Err(FsError::Os(Errno::OPNOTSUPP)) => Vec::new(),
             listed => listed?,
@@ -155,6 +158,7 @@ impl FileSystem {
     pub fn remove_xattr(&self, node: NodeId, name: &OsStr) -> FsResult<()> {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
+        let _tree = self.tree.read();
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
             Storage::Clear => {
@@ -195,7 +199,10 @@ impl FileSystem {
             FileKind::File => {
                 let open = self.hold(inode, make)?;
                 if make {
-                    Some(open.file().object(&self.core, &|| self.binding_over(inode))?)
+                    Some(
+                        open.file()
+                            .object(&self.core, &|| self.binding_over(inode))?,
+                    )
                 } else {
                     open.file().existing_object()
                 }
