@@ -1,17 +1,20 @@
 //! Volumes: makes one in a directory, opens one with its key directory and its lock. Joins the filesystem and the key
 //! service, which do not know of each other, through the port `fs::keys`.
 //!
-//! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port.
+//! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port ·
+//! [`walk`] every object, without a key · [`census`] what each key guards.
 
+pub mod census;
 mod error;
 pub mod keys;
 pub mod lock;
+pub mod walk;
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 pub use error::VolumeError;
@@ -175,19 +178,9 @@ pub fn open_observed(
     access: Access,
     backing: Backing,
 ) -> Result<Volume, VolumeError> {
-    let (mut file, path) = open_volume_file(directory)?;
+    let file = open_volume_file(directory)?;
     let lock = VolumeLock::take(&file, directory, access)?;
-    let mut bytes = Vec::with_capacity(VOLUME_LEN + 1);
-    let limit = VOLUME_LEN as u64 + 1;
-    (&mut file)
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(VolumeError::io("read", &path))?;
-    let damaged = |why: String| VolumeError::Damaged {
-        path: path.clone(),
-        why,
-    };
-    let header = VolumeFile::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let header = decode_volume_file(&file, directory)?;
     if header.key_store_id() != keys.store_id() {
         return Err(VolumeError::WrongKeyStore {
             path: directory.to_owned(),
@@ -197,8 +190,12 @@ pub fn open_observed(
         });
     }
     let data_key = keys.decrypt_data_key(header.envelope(), &volume_context(header.volume_id()))?;
-    verify_volume(&ObjectKeys::new(&data_key, ObjectKind::Volume), &header)
-        .map_err(|_| damaged("it was changed outside of cmkfs".to_owned()))?;
+    verify_volume(&ObjectKeys::new(&data_key, ObjectKind::Volume), &header).map_err(|_| {
+        VolumeError::Damaged {
+            path: directory.join(VOLUME_FILE),
+            why: "it was changed outside of cmkfs".to_owned(),
+        }
+    })?;
     let root: OwnedFd = File::open(directory)
         .map_err(VolumeError::io("open", directory))?
         .into();
@@ -219,17 +216,36 @@ pub fn open_observed(
     })
 }
 
-fn open_volume_file(directory: &Path) -> Result<(File, PathBuf), VolumeError> {
+/// Reads the volume file of `directory`, without any lock. Nobody has authenticated it.
+///
+/// # Errors
+/// [`VolumeError::NotAVolume`], [`VolumeError::Damaged`], what the operating system says.
+pub fn read_volume_file(directory: &Path) -> Result<VolumeFile, VolumeError> {
+    decode_volume_file(&open_volume_file(directory)?, directory)
+}
+
+fn open_volume_file(directory: &Path) -> Result<File, VolumeError> {
     let path = directory.join(VOLUME_FILE);
     match File::open(&path) {
-        Ok(file) => Ok((file, path)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(VolumeError::NotAVolume {
                 path: directory.to_owned(),
             })
         }
-        Err(error) => Err(VolumeError::io("open", path)(error)),
+        opened => opened.map_err(VolumeError::io("open", path)),
     }
+}
+
+fn decode_volume_file(file: &File, directory: &Path) -> Result<VolumeFile, VolumeError> {
+    let path = directory.join(VOLUME_FILE);
+    let mut bytes = Vec::with_capacity(VOLUME_LEN + 1);
+    file.take(VOLUME_LEN as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(VolumeError::io("read", &path))?;
+    VolumeFile::decode(&bytes).map_err(|error| VolumeError::Damaged {
+        path,
+        why: error.to_string(),
+    })
 }
 
 /// The encryption context of a volume key.
