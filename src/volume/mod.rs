@@ -2,12 +2,15 @@
 //! service, which do not know of each other, through the port `fs::keys`.
 //!
 //! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port ·
-//! [`walk`] every object, without a key · [`census`] what each key guards.
+//! [`walk`] every object, without a key · [`census`] what each key guards · [`sweep`] every object of an open volume ·
+//! [`rewrap`] under another CMK or material.
 
 pub mod census;
 mod error;
 pub mod keys;
 pub mod lock;
+pub mod rewrap;
+pub mod sweep;
 pub mod walk;
 
 use std::fs::File;

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{FileSystem, kind_of};
+use crate::format::header::KeyBinding;
 use crate::format::names::{BackingName, LINKS_DIRECTORY};
 use crate::fs::backing::At;
 use crate::fs::directory::own_name;
@@ -112,6 +113,16 @@ impl Drop for Entry<'_> {
 }
 
 impl FileSystem {
+    /// A path to the backing directory that is good for as long as this filesystem lives, wherever that is moved to.
+    ///
+    /// # Errors
+    /// What the backing says.
+    pub fn backing_root(&self) -> FsResult<PathBuf> {
+        let root = self.inodes.root().descriptor(&self.core)?;
+        // The dot makes it the directory itself and not a symlink to it.
+        Ok(format!("/proc/self/fd/{}/.", root.as_raw_fd()).into())
+    }
+
     /// Begins work on all objects.
     ///
     /// # Errors
@@ -219,6 +230,24 @@ impl<'a> Maintenance<'a> {
         Ok(Some(self.entry_of(inode, name, stat.st_nlink)))
     }
 
+    /// The same object once more, to be kept.
+    ///
+    /// # Errors
+    /// None, as long as `entry` lives.
+    pub fn keep(&self, entry: &Entry<'_>) -> FsResult<Entry<'a>> {
+        let inode = self.filesystem.inodes.hold(entry.node)?;
+        Ok(self.entry_of(inode, entry.name.clone(), entry.links))
+    }
+
+    /// What a directory is bound to.
+    ///
+    /// # Errors
+    /// Its key refused; EBADMSG where its header was tampered with.
+    pub fn binding(&self, directory: &Entry<'_>) -> FsResult<KeyBinding> {
+        let header = directory.inode()?.header(&self.filesystem.core)?;
+        Ok(header.binding.clone())
+    }
+
     /// Objects that were renamed or linked since this was last asked.
     pub fn moved(&self) -> Vec<Entry<'a>> {
         let names = self.filesystem.new_names.lock().replace(Vec::new());
@@ -233,14 +262,15 @@ impl<'a> Maintenance<'a> {
         moved
     }
 
-    /// Objects that the filesystem knows at the moment: also those that are open and have no name any more.
+    /// Files that are open and have no name any more.
     #[must_use]
-    pub fn known(&self) -> Vec<Entry<'a>> {
+    pub fn nameless(&self) -> Vec<Entry<'a>> {
         let inodes = &self.filesystem.inodes;
         let all = inodes.all();
         all.iter()
+            .filter(|inode| inode.kind == FileKind::File && inode.place.read().pin.is_some())
             .filter_map(|inode| inodes.hold(inode.node).ok())
-            .map(|inode| self.entry_of(inode, None, 1))
+            .map(|inode| self.entry_of(inode, None, 0))
             .collect()
     }
 
