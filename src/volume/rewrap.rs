@@ -4,7 +4,7 @@
 //! What is right already is left alone, so a rewrap that was interrupted is taken up by doing it again. At the end stands
 //! a count of what lies on the disk, after a sync.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ use crate::format::names::VOLUME_FILE;
 use crate::fs::{
     Entry, FsError, FsResult, Maintenance, NodeId, ROOT_NODE, Rewrapped, WrappedUnder,
 };
-use crate::ids::{KeyId, MaterialId};
+use crate::ids::{KeyId, MaterialId, ObjectId};
 
 /// So many times everything is gone through where users' renames make objects pass by.
 const PASSES: u32 = 5;
@@ -297,8 +297,9 @@ fn rewrap_volume_file(volume: &Volume, binding: &KeyBinding) -> Result<Rewrapped
 struct Count {
     by_material: BTreeMap<WrappedUnder, u64>,
     unread: u64,
-    /// Path of the directory it is about.
+    /// Path of the directory it is about (empty: the root), and what was met in it.
     top: PathBuf,
+    met: HashSet<ObjectId>,
 }
 
 impl Count {
@@ -328,7 +329,9 @@ impl Count {
     }
 
     fn remains_outside(&self, current: &BTreeSet<WrappedUnder>) -> bool {
-        self.by_material.keys().any(|under| !current.contains(under))
+        self.by_material
+            .keys()
+            .any(|under| !current.contains(under))
     }
 
     fn compared_with(&self, after: &Self, current: &BTreeSet<WrappedUnder>) -> Vec<Guarded> {
@@ -353,11 +356,15 @@ impl walk::Visitor for Count {
     fn found(&mut self, place: &Place<'_>, found: &Found) -> ControlFlow<()> {
         if place.path.starts_with(&self.top) {
             match found {
-                Found::Object(object) if !object.again => {
-                    let under = WrappedUnder::of(&object.envelope);
-                    *self.by_material.entry(under).or_default() += 1;
+                Found::Object(object) => {
+                    // Its first name may have been outside of the directory.
+                    let is_whole = self.top.as_os_str().is_empty();
+                    if (is_whole && !object.again) || (!is_whole && self.met.insert(object.id)) {
+                        let under = WrappedUnder::of(&object.envelope);
+                        *self.by_material.entry(under).or_default() += 1;
+                    }
                 }
-                Found::Object(_) | Found::Keyless | Found::Foreign => {}
+                Found::Keyless | Found::Foreign => {}
                 Found::Unread(_) => self.unread += 1,
             }
         }

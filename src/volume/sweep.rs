@@ -127,8 +127,7 @@ pub fn moved(
             if let ControlFlow::Break(()) = visitor.visit(&entry) {
                 return ControlFlow::Break(());
             }
-            if entry.kind() == FileKind::Directory
-                && below(maintenance, entry, visitor).is_break()
+            if entry.kind() == FileKind::Directory && below(maintenance, entry, visitor).is_break()
             {
                 return ControlFlow::Break(());
             }
