@@ -6,9 +6,12 @@ use serde::Serialize;
 use super::args::Global;
 use super::keystore;
 use super::message::CliError;
+use super::obey::{self, ObeyArgs};
 use super::output::{self, Format, OutputArgs};
+use crate::ids::KeyId;
 use crate::kms::alias::{AliasListEntry, AliasName};
 use crate::kms::key::{CreateKeyRequest, Description, KeyMetadata, KeyRef, Tags, rfc3339_text};
+use crate::kms::{KeyService, KmsError};
 
 /// The commands of `cmkfs key`.
 #[derive(Debug, Subcommand)]
@@ -26,15 +29,22 @@ pub enum KeyCommand {
         output: OutputArgs,
     },
     /// Make a disabled key usable again, in running mounts too.
-    Enable {
-        /// Key id or alias/NAME.
-        key: KeyRef,
-    },
+    Enable(SwitchArgs),
     /// Make a key unusable until it is enabled again, in running mounts too.
-    Disable {
-        /// Key id or alias/NAME.
-        key: KeyRef,
-    },
+    Disable(SwitchArgs),
+}
+
+/// The arguments of `cmkfs key enable` and `cmkfs key disable`.
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    /// Key id or alias/NAME.
+    key: KeyRef,
+    /// How long mounts may take.
+    #[command(flatten)]
+    obey: ObeyArgs,
+    /// How to print what they did.
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The arguments of `cmkfs key create`.
@@ -68,13 +78,29 @@ pub fn run(global: &Global, command: KeyCommand) -> Result<(), CliError> {
         KeyCommand::Create(args) => create(global, args),
         KeyCommand::List(output) => list(global, output.output),
         KeyCommand::Describe { key, output } => describe(global, &key, output.output),
-        KeyCommand::Enable { key } => {
-            let id = keystore::open(global)?.enable_key(&key)?;
-            output::done(global, &format!("Enabled key {id}"))
+        KeyCommand::Enable(args) => switch(global, &args, "Enabled", KeyService::enable_key),
+        KeyCommand::Disable(args) => switch(global, &args, "Disabled", KeyService::disable_key),
+    }
+}
+
+fn switch(
+    global: &Global,
+    args: &SwitchArgs,
+    done: &str,
+    make: fn(&KeyService, &KeyRef) -> Result<KeyId, KmsError>,
+) -> Result<(), CliError> {
+    let service = keystore::open(global)?;
+    let key = service.describe_key(&args.key)?.key_id;
+    let make = || Ok(make(&service, &key.into())?);
+    let (key, obedience) = obey::change(service.dir(), args.obey, key, make)?;
+    match args.output.output {
+        Format::Json => {
+            output::json(&obedience)?;
+            obedience.check()
         }
-        KeyCommand::Disable { key } => {
-            let id = keystore::open(global)?.disable_key(&key)?;
-            output::done(global, &format!("Disabled key {id}"))
+        Format::Table => {
+            output::done(global, &format!("{done} key {key}"))?;
+            obedience.report(global)
         }
     }
 }

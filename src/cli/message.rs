@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
+use super::obey::Unanswered;
 use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
 use crate::mount::MountError;
@@ -36,6 +37,9 @@ pub enum CliError {
     /// A process started by this one has said what failed, and ended with this exit code.
     #[error("the mount process ended with exit code {0}")]
     Reported(u8),
+    /// A key was changed, and these mounts have not said that they obey.
+    #[error("{}", list(.0))]
+    Unanswered(Vec<Unanswered>),
     /// Nothing says where the key directory is.
     #[error("cannot tell where the key directory is: neither HOME nor XDG_DATA_HOME is set")]
     NoHome,
@@ -83,6 +87,10 @@ fn hint(error: &CliError) -> Option<String> {
         CliError::KeysExist { .. } => {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
         }
+        CliError::Unanswered(_) => Some(
+            "the key is changed, and no mount that starts now is given it; a mount that runs again notices by itself; to be certain, end it: kill -9 PROCESS, then umount -l its mountpoint"
+                .to_owned(),
+        ),
         CliError::NoHome => Some("name it with --keys DIR or CMKFS_KEYS".to_owned()),
         CliError::Mount(error) => error.hint(),
         CliError::Option(error) => match error {
@@ -92,6 +100,11 @@ fn hint(error: &CliError) -> Option<String> {
         CliError::Volume(error) => volume_hint(error),
         CliError::Output(_) | CliError::Io { .. } | CliError::Reported(_) => None,
     }
+}
+
+fn list(unanswered: &[Unanswered]) -> String {
+    let lines: Vec<_> = unanswered.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 fn volume_hint(error: &VolumeError) -> Option<String> {

@@ -1,7 +1,8 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
-//! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
+//! `init`, `mount`, `unmount`, `status`, `generate` one file a noun · `obey` what mounts do about a change of a key ·
+//! [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
@@ -13,6 +14,7 @@ pub mod keys;
 pub mod keystore;
 pub mod message;
 pub mod mount;
+pub mod obey;
 pub mod output;
 pub mod progress;
 pub mod status;

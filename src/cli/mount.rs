@@ -13,6 +13,7 @@ use super::args::Global;
 use super::message::CliError;
 use super::{init, keystore};
 use crate::kms::KeyService;
+use crate::mount::control::registry::Socket;
 use crate::mount::daemon::{self, Outcome};
 use crate::mount::mountpoint::Place;
 use crate::mount::options::OptionError;
@@ -116,6 +117,11 @@ fn mount(global: &Global, args: &MountArgs, options: MountOptions) -> Result<(),
     } else {
         Access::ReadWrite
     };
+    // Before anything is unwrapped: a command that changes a key now finds this mount.
+    let socket = Socket::bind(keys.dir()).map_err(|source| MountError::Control {
+        keys: keys.dir().to_owned(),
+        source,
+    })?;
     let fs = open_when_free(&ciphertext, &keys, access)?;
     let log = if args.foreground {
         None
@@ -132,6 +138,8 @@ fn mount(global: &Global, args: &MountArgs, options: MountOptions) -> Result<(),
         .unwrap_or_else(|| ciphertext.into_os_string());
     let job = Job {
         fs,
+        keys,
+        socket,
         place,
         source,
         options,

@@ -391,6 +391,12 @@ impl Inodes {
         all
     }
 
+    /// How many there are, the root included.
+    pub fn count(&self) -> u64 {
+        let counts = self.shards.iter().map(|shard| shard.lock().len() as u64);
+        1 + counts.sum::<u64>()
+    }
+
     /// Another backing object takes the place of an inode's, which keeps its number. The caller sees to it that nobody
     /// looks either of the two up meanwhile.
     pub fn replace_backing(&self, inode: &Inode, new: BackingId) {

@@ -128,6 +128,29 @@ impl Leases {
             .collect()
     }
 
+    /// Whether a CMK may be used; one that has no lease yet may.
+    ///
+    /// # Errors
+    /// Why its lease was revoked.
+    pub fn state(&self, key: KeyId) -> Result<(), KeyUnavailable> {
+        self.0
+            .read()
+            .get(&key)
+            .map_or(Ok(()), |lease| *lease.state.read())
+    }
+
+    /// How many data keys of a CMK are in memory.
+    #[must_use]
+    pub fn data_keys(&self, key: KeyId) -> u64 {
+        let leases = self.0.read();
+        let count = |lease: &Arc<Lease>| {
+            let holders = lease.holders.lock();
+            let alive = holders.iter().filter(|holder| holder.strong_count() > 0);
+            alive.count() as u64
+        };
+        leases.get(&key).map_or(0, count)
+    }
+
     /// Revokes the lease of a CMK: waits for operations under way, wipes its data keys, refuses from now on. Says how
     /// many objects held a key.
     pub fn revoke(&self, key: KeyId, why: KeyUnavailable) -> usize {

@@ -53,6 +53,17 @@ pub struct FileTime {
     pub nanoseconds: u32,
 }
 
+/// What there is of a filesystem in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// Inodes that the transport knows.
+    pub inodes: u64,
+    /// Handles on files.
+    pub open_files: u64,
+    /// Handles on directories.
+    pub open_directories: u64,
+}
+
 /// What stat shows. `node` is the inode number and the transport's node id in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {

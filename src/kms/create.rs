@@ -20,6 +20,8 @@ use crate::ids::KeyStoreId;
 use crate::secret::Secret;
 
 const CREATING: &str = "creating";
+/// The folder of a key directory where running mounts can be reached. This module only knows that it belongs there.
+pub const MOUNTS: &str = "mounts";
 
 /// Opens the key directory at `dir`.
 pub(super) fn open(dir: &Path, passphrases: &dyn PassphraseSource) -> Result<KeyStore, KmsError> {
@@ -175,7 +177,15 @@ fn lost_store_file(dir: &Path) -> KmsError {
 
 /// A mistyped path must not put keys among somebody's documents.
 fn refuse_foreign(dir: &Path) -> Result<(), KmsError> {
-    const OURS: [&str; 6] = [STORE, ROOT_KEY, KEYS, ALIASES, storage::LOCK, CREATING];
+    const OURS: [&str; 7] = [
+        STORE,
+        ROOT_KEY,
+        KEYS,
+        ALIASES,
+        storage::LOCK,
+        CREATING,
+        MOUNTS,
+    ];
     // A directory that every fresh ext filesystem has.
     const HARMLESS: &str = "lost+found";
     for entry in storage::names(dir)? {

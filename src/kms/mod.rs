@@ -22,6 +22,7 @@ mod verify;
 #[cfg(test)]
 mod tamper_tests;
 
+pub use create::MOUNTS;
 pub use error::{KeyUnavailable, KmsError};
 pub use service::KeyService;
 pub use verify::Verification;

@@ -87,6 +87,14 @@ pub enum MountError {
     /// The transport failed.
     #[error("the connection to the kernel failed: {0}")]
     Session(io::Error),
+    /// Commands could not reach the mount: a key that is disabled would go on working there.
+    #[error("no control socket can be made in the key directory {}: {source}", keys.display())]
+    Control {
+        /// The key directory.
+        keys: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The mount is there but does not answer.
     #[error("the mount on {} does not answer: {source}", mountpoint.display())]
     Silent {
@@ -161,6 +169,10 @@ impl MountError {
             Self::NotMounted(_) => Some("see what is mounted: cmkfs status".to_owned()),
             Self::Busy { .. } => Some(
                 "end these programs, or detach now and finish when they end: cmkfs unmount --lazy"
+                    .to_owned(),
+            ),
+            Self::Control { .. } => Some(
+                "a mount has to be told when a key is withdrawn: keep the key directory on a writable filesystem that can hold sockets"
                     .to_owned(),
             ),
             Self::Silent { .. } => Some("the log of the mount says more".to_owned()),

@@ -2,9 +2,10 @@
 //!
 //! [`options`] what `-o` says · [`mountinfo`] what is mounted where · [`mountpoint`] checks, mounts, unmounts ·
 //! [`fusermount`] the helper for ordinary users · [`session`] the FUSE transport · [`serve`] the life of a mount ·
-//! [`revoke`] keys that change under it · [`ticker`] threads that wake now and then · [`daemon`] into the background ·
+//! [`revoke`] keys that change under it · [`control`] how commands reach it · [`ticker`] threads that wake now and then · [`daemon`] into the background ·
 //! [`holders`] who keeps a mount busy · [`error`] what can go wrong.
 
+pub mod control;
 pub mod daemon;
 pub mod error;
 pub mod fusermount;

@@ -1,15 +1,19 @@
-//! Keys change under a running mount, and the mount obeys. Several times a second every CMK in use is asked whether it may
-//! still be used. Where not: dirty pages are written while they still can be, the lease is revoked (which waits for the
-//! operations under way and wipes the data keys), and the kernel drops what it has cached. Where it may again: the lease is
-//! restored, and data keys are unwrapped anew as they are needed.
+//! Keys change under a running mount, and the mount obeys: told by the command that changes one (`control`), and several
+//! times a second by asking itself whether every CMK in use may still be used. Where not: dirty pages are written while
+//! they still can be, the lease is revoked (which waits for the operations under way and wipes the data keys), and the
+//! kernel drops what it has cached. Where it may again: the lease is restored, and data keys are unwrapped anew as they
+//! are needed.
 //!
 //! The order matters. A read answered after the invalidation would put plaintext back into the page cache, so
-//! invalidation waits until the answers that were under way are sent; what comes later fails at the lease.
+//! invalidation waits until the answers that were under way are sent; what comes later fails at the lease. One change is
+//! worked on at a time, whoever noticed it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::session::{InFlight, Invalidator, WriteBack};
 use crate::fs::keys::KeyUnavailable;
@@ -21,8 +25,35 @@ pub const INTERVAL: Duration = Duration::from_millis(200);
 /// How long dirty pages may delay a revocation, which is to be done within a second. What is not written by then is
 /// refused, and its writer learns of it from fsync(2) or close(2).
 const WRITE_BACK: Duration = Duration::from_millis(600);
+/// How long dirty pages may delay a command that is about to withdraw a key. Nobody's plaintext is at stake yet, but a busy
+/// writer must not be able to put it off for ever.
+const PREPARATION: Duration = Duration::from_secs(8);
 /// How long a key store may be unreadable before that counts as a refusal: a passing lack of descriptors or memory is none.
 const STORE_GRACE: Duration = Duration::from_secs(2);
+
+/// What a withdrawal of a key took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Data keys that were wiped.
+    pub data_keys: u64,
+    /// Inodes of which the kernel has dropped what it had cached.
+    pub inodes: u64,
+    /// Names that the kernel has dropped.
+    pub names: u64,
+    /// Whether everything dirty was written before.
+    pub is_flushed: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What there is to say of a key that is not withdrawn.
+const NOTHING: Withdrawal = Withdrawal {
+    data_keys: 0,
+    inodes: 0,
+    names: 0,
+    is_flushed: true,
+    took: Duration::ZERO,
+};
 
 /// Watches the keys of one mount.
 pub struct Watcher {
@@ -30,7 +61,16 @@ pub struct Watcher {
     write_back: Arc<WriteBack>,
     invalidator: Invalidator,
     in_flight: InFlight,
+    /// Held for as long as a change is worked on. Before every lock of the core.
+    turn: Mutex<Turn>,
+}
+
+/// What is remembered from one turn to the next.
+#[derive(Default)]
+struct Turn {
     unreadable_since: HashMap<KeyId, Instant>,
+    /// Of the keys that are withdrawn: what that took away, for the command that caused it and comes second.
+    withdrawn: HashMap<KeyId, Withdrawal>,
 }
 
 impl std::fmt::Debug for Watcher {
@@ -53,30 +93,120 @@ impl Watcher {
             write_back,
             invalidator,
             in_flight,
-            unreadable_since: HashMap::new(),
+            turn: Mutex::default(),
         }
     }
 
     /// Checks every key once and acts on what has changed.
-    pub fn step(&mut self) {
+    pub fn step(&self) {
+        let mut turn = self.turn.lock();
         for (key, state) in self.fs.leases().list() {
             let answer = self.fs.keys().check(&key);
-            let answer = self.forgive_passing_trouble(key, answer);
-            match (state, answer) {
-                (Err(_), Ok(())) => {
-                    log::info!("key {key} may be used again");
-                    self.fs.leases().restore(key);
-                }
-                (Ok(()), Err(why)) => self.revoke(key, why),
-                // Only the reason changes: nothing is held or cached any more.
-                (Err(before), Err(why)) if before != why => {
-                    self.fs.leases().revoke(key, why);
-                }
-                (Ok(()), Ok(())) | (Err(_), Err(_)) => {}
-            }
+            let answer = turn.forgive_passing_trouble(key, answer);
+            self.follow(&mut turn, key, state, answer);
         }
     }
 
+    /// A key is about to be withdrawn: writes what is dirty while it still works. Says whether that came to an end.
+    pub fn prepare(&self, key: KeyId) -> bool {
+        let is_in_use = |(used, lease): &(KeyId, Result<_, _>)| *used == key && lease.is_ok();
+        if !self.fs.leases().list().iter().any(is_in_use) {
+            return true;
+        }
+        let is_complete = self.write_back(PREPARATION);
+        // Sealed while that is possible. What cannot be is sealed when the key is back.
+        self.fs.seal_now();
+        is_complete
+    }
+
+    /// Acts on a key that has changed. Says whether it may be used now, and what was taken away if not.
+    pub fn obey(&self, key: KeyId) -> (Result<(), KeyUnavailable>, Withdrawal) {
+        let mut turn = self.turn.lock();
+        let answer = self.fs.keys().check(&key);
+        if answer != Err(KeyUnavailable::Store) {
+            // Also where no lease of it is known: an operation under way may have been given a data key already, and be
+            // about to take a lease.
+            let state = self.fs.leases().state(key);
+            self.follow(&mut turn, key, state, answer);
+        }
+        let withdrawal = turn.withdrawn.get(&key).copied().unwrap_or(NOTHING);
+        (answer, withdrawal)
+    }
+
+    fn follow(
+        &self,
+        turn: &mut Turn,
+        key: KeyId,
+        state: Result<(), KeyUnavailable>,
+        answer: Result<(), KeyUnavailable>,
+    ) {
+        match (state, answer) {
+            (Err(_), Ok(())) => {
+                log::info!("key {key} may be used again");
+                turn.withdrawn.remove(&key);
+                self.fs.leases().restore(key);
+            }
+            (Ok(()), Err(why)) => {
+                let withdrawal = self.revoke(key, why);
+                turn.withdrawn.insert(key, withdrawal);
+            }
+            // Only the reason changes: nothing is held or cached any more.
+            (Err(before), Err(why)) if before != why => {
+                self.fs.leases().revoke(key, why);
+            }
+            (Ok(()), Ok(())) | (Err(_), Err(_)) => {}
+        }
+    }
+
+    fn revoke(&self, key: KeyId, why: KeyUnavailable) -> Withdrawal {
+        let start = Instant::now();
+        let is_flushed = self.write_back(WRITE_BACK);
+        let data_keys = self.fs.leases().revoke(key, why);
+        self.in_flight.drain();
+        let nodes = self.fs.nodes_under(key);
+        for node in &nodes {
+            if let Err(error) = self.invalidator.inode(*node) {
+                log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
+            }
+        }
+        let took = start.elapsed();
+        log::warn!(
+            "key {key} is withdrawn ({why}): {data_keys} data keys and the caches of {} inodes are gone after {took:?}",
+            nodes.len()
+        );
+        Withdrawal {
+            data_keys: data_keys as u64,
+            inodes: nodes.len() as u64,
+            names: 0,
+            is_flushed,
+            took,
+        }
+    }
+
+    /// Writes back in a thread of its own, because a busy writer could keep it going for ever. Says whether it was done.
+    fn write_back(&self, patience: Duration) -> bool {
+        let (done, finished) = channel();
+        let write_back = Arc::clone(&self.write_back);
+        let spawned = std::thread::Builder::new()
+            .name("cmkfs-writeback".to_owned())
+            .spawn(move || {
+                // Nobody waits any more where the deadline has passed.
+                let _ = done.send(write_back.run());
+            });
+        match spawned.map(|_| finished.recv_timeout(patience)) {
+            Ok(Ok(Ok(()))) => return true,
+            Ok(Ok(Err(error))) | Err(error) => {
+                log::warn!("dirty pages were not written before a key's withdrawal: {error}");
+            }
+            Ok(Err(_)) => {
+                log::warn!("not all dirty pages could be written before a key's withdrawal");
+            }
+        }
+        false
+    }
+}
+
+impl Turn {
     fn forgive_passing_trouble(
         &mut self,
         key: KeyId,
@@ -94,40 +224,6 @@ impl Watcher {
             Ok(())
         } else {
             answer
-        }
-    }
-
-    fn revoke(&self, key: KeyId, why: KeyUnavailable) {
-        self.write_back();
-        let holders = self.fs.leases().revoke(key, why);
-        self.in_flight.drain();
-        let nodes = self.fs.nodes_under(key);
-        log::warn!("key {key} is withdrawn ({why}): {holders} objects in use lose it");
-        for node in nodes {
-            if let Err(error) = self.invalidator.inode(node) {
-                log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
-            }
-        }
-    }
-
-    /// Writes back in a thread of its own, because a busy writer could keep it going for ever.
-    fn write_back(&self) {
-        let (done, finished) = channel();
-        let write_back = Arc::clone(&self.write_back);
-        let spawned = std::thread::Builder::new()
-            .name("cmkfs-writeback".to_owned())
-            .spawn(move || {
-                // Nobody waits any more where the deadline has passed.
-                let _ = done.send(write_back.run());
-            });
-        match spawned.map(|_| finished.recv_timeout(WRITE_BACK)) {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) | Err(error) => {
-                log::warn!("dirty pages were not written before a key's withdrawal: {error}")
-            }
-            Ok(Err(_)) => {
-                log::warn!("not all dirty pages could be written before a key's withdrawal")
-            }
         }
     }
 }

@@ -9,12 +9,16 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::control::handler::Handler;
+use super::control::registry::Socket;
+use super::control::server::{Reporter, Server};
 use super::error::MountError;
 use super::mountpoint::{Mounted, Place};
 use super::options::MountOptions;
 use super::revoke::{self, Watcher};
 use super::session::{Connected, Running};
 use super::ticker::Ticker;
+use crate::kms::KeyService;
 use crate::volume::Volume;
 
 /// How often files that were closed or have gone quiet are sealed.
@@ -24,6 +28,10 @@ const SEALING: Duration = Duration::from_secs(2);
 pub struct Job {
     /// The opened volume.
     pub fs: Volume,
+    /// Its keys.
+    pub keys: Arc<KeyService>,
+    /// Where commands reach the mount, since before the volume was opened.
+    pub socket: Socket,
     /// Where to mount it.
     pub place: Place,
     /// What shows as the mount's source.
@@ -49,6 +57,8 @@ impl std::fmt::Debug for Job {
 pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result<(), MountError> {
     let Job {
         fs,
+        keys,
+        socket,
         place,
         source,
         options,
@@ -60,7 +70,7 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)
-        .and_then(|connected| run(&fs, &mounted, connected, signals, ready));
+        .and_then(|connected| run(&fs, keys, socket, &mounted, connected, signals, ready));
     if result.is_err() {
         // Nobody answers there any more.
         if let Err(error) = mounted.unmount(true) {
@@ -73,17 +83,25 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
 
 fn run(
     fs: &Arc<Volume>,
+    keys: Arc<KeyService>,
+    socket: Socket,
     mounted: &Arc<Mounted>,
     connected: Connected,
     signals: Signals,
     ready: impl FnOnce() -> Result<(), MountError>,
 ) -> Result<(), MountError> {
-    let mut watcher = Watcher::new(
+    let watcher = Arc::new(Watcher::new(
         Arc::clone(fs),
         connected.write_back(),
         connected.invalidator(),
         connected.in_flight(),
-    );
+    ));
+    let handler = Handler {
+        volume: Arc::clone(fs),
+        keys,
+        watcher: Arc::clone(&watcher),
+        mounted: Arc::clone(mounted),
+    };
     let running = connected.serve().map_err(MountError::Session)?;
     let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;
     let sealed = Arc::clone(fs);
@@ -91,8 +109,10 @@ fn run(
         .map_err(MountError::Session)?;
     let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step())
         .map_err(MountError::Session)?;
+    let answer = move |request, reporter: &Reporter<'_>| handler.answer(request, reporter);
+    let server = Server::start(socket, answer).map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
-    drop((watcher, sealer));
+    drop((server, watcher, sealer));
     unmounter.stop();
     result
 }

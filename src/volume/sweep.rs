@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fs::{Entry, FileKind, FsError, Maintenance, NodeId};
 
 /// So many failures are kept with their paths; all are counted.
-const KEPT: usize = 1000;
+const KEPT: usize = 100;
 
 /// An object that could not be worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Failure {
 pub struct Failures {
     /// How many.
     pub count: u64,
-    /// The first thousand.
+    /// The first hundred.
     pub first: Vec<Failure>,
 }
 

@@ -45,6 +45,12 @@ impl<T> Handles<T> {
             .ok_or_else(|| Errno::BADF.into())
     }
 
+    /// How many numbers stand for something.
+    pub fn count(&self) -> u64 {
+        let counts = self.shards.iter().map(|shard| shard.read().len() as u64);
+        counts.sum()
+    }
+
     /// Takes a number back.
     pub fn remove(&self, handle: HandleId) -> Option<Arc<T>> {
         self.shard(handle).write().remove(&handle)

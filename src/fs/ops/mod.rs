@@ -37,7 +37,7 @@ use super::keys::KeyPort;
 use super::lease::Leases;
 use super::object::KeyRing;
 use super::settings::Settings;
-use super::types::{Attributes, FileKind, FileTime, NodeId};
+use super::types::{Attributes, Figures, FileKind, FileTime, NodeId};
 use crate::format::header::KeyBinding;
 use crate::format::layout;
 use crate::format::names::DIRECTORY_FILE;
@@ -152,6 +152,16 @@ impl FileSystem {
     #[must_use]
     pub fn keys(&self) -> &dyn KeyPort {
         &*self.core.ring.port
+    }
+
+    /// What there is of it in memory.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            inodes: self.inodes.count(),
+            open_files: self.files.count(),
+            open_directories: self.directories.count(),
+        }
     }
 
     /// Every inode whose plaintext may be in the kernel's caches by grace of this CMK. Where an inode's CMK is not known

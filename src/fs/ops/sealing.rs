@@ -62,6 +62,13 @@ impl FileSystem {
         }
     }
 
+    /// Seals every closed file now.
+    pub fn seal_now(&self) {
+        if !self.core.read_only {
+            self.seal_all(&self.sealer.turn.lock());
+        }
+    }
+
     /// Seals what waits where that is more than descriptors should be spent on.
     pub(super) fn seal_if_crowded(&self) {
         let is_crowded = || self.sealer.is_crowded(self.settings.spare_descriptors / 2);

@@ -1,0 +1,191 @@
+//! Changes of keys, and the mounts that have to obey them. Every command that changes what a key may be used for goes
+//! through [`change`]: it asks all mounts to write what is dirty while the key still works, changes the key, and waits until
+//! each mount has said what it did about it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::args::Global;
+use super::message::CliError;
+use super::output;
+use crate::ids::KeyId;
+use crate::mount::control::client::{self, AskError};
+use crate::mount::control::protocol::{LeaseState, Obeyed, Request, Response};
+use crate::mount::mountinfo;
+use crate::mount::mountpoint::daemon_of;
+
+/// The options of every command that mounts have to obey.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ObeyArgs {
+    /// How long to wait for running mounts to obey, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+}
+
+/// Mounts may take this part of the time to write what is dirty before the key is changed.
+const PREPARATION: u32 = 3;
+
+/// What the mounts of a key directory have said about a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Obedience {
+    /// The key.
+    pub key_id: KeyId,
+    /// What each mount did.
+    pub mounts: Vec<Obeyed>,
+    /// Mounts of which nobody knows.
+    pub unanswered: Vec<Unanswered>,
+}
+
+/// A mount that did not say that it obeys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "PascalCase")]
+#[error("process {process_id}{} has not obeyed: {reason}", on(mountpoint.as_deref()))]
+pub struct Unanswered {
+    /// The daemon.
+    pub process_id: u32,
+    /// What it serves, where that can be found out.
+    pub mountpoint: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+fn on(mountpoint: Option<&str>) -> String {
+    mountpoint.map_or_else(String::new, |path| format!(", mounted on {path},"))
+}
+
+/// Has every mount write what is dirty under a key, makes the change, and has every mount obey it. Neither waits longer than
+/// `args` says, and no mount can keep the change from being made.
+///
+/// # Errors
+/// Why it was not made. That a mount does not obey is in the result, for [`Obedience::report`].
+pub fn change<T>(
+    keys: &Path,
+    args: ObeyArgs,
+    key_id: KeyId,
+    make: impl FnOnce() -> Result<T, CliError>,
+) -> Result<(T, Obedience), CliError> {
+    let start = Instant::now();
+    let patience = Duration::from_secs(args.timeout);
+    prepare(keys, key_id, start + patience / PREPARATION);
+    let made = make()?;
+    Ok((made, announce(keys, key_id, start + patience)))
+}
+
+/// Has every mount write what is dirty under a key, while it works. What cannot be written is a warning: the change must not
+/// depend on it.
+pub fn prepare(keys: &Path, key_id: KeyId, deadline: Instant) {
+    let asked = match client::ask_all(keys, &Request::Prepare { key_id }, deadline) {
+        Ok(asked) => asked,
+        Err(error) => return log::warn!("running mounts cannot be asked: {error}"),
+    };
+    for asked in asked {
+        match asked.result {
+            Ok(Response::Prepared(prepared)) if prepared.is_complete => {}
+            Ok(Response::Prepared(prepared)) => log::warn!(
+                "{}: not everything could be written in time; what was not is refused to its writer",
+                prepared.mountpoint
+            ),
+            // It is asked again after the change, and that is what counts.
+            Ok(_) | Err(_) => log::debug!("{} did not prepare", asked.socket.display()),
+        }
+    }
+}
+
+/// Tells every mount that a key has changed, and waits until each has said what it did.
+#[must_use]
+pub fn announce(keys: &Path, key_id: KeyId, deadline: Instant) -> Obedience {
+    let mut obedience = Obedience {
+        key_id,
+        mounts: Vec::new(),
+        unanswered: Vec::new(),
+    };
+    let asked = match client::ask_all(keys, &Request::Obey { key_id }, deadline) {
+        Ok(asked) => asked,
+        Err(error) => {
+            obedience.unanswered.push(Unanswered {
+                process_id: 0,
+                mountpoint: None,
+                reason: format!("running mounts cannot be listed: {error}"),
+            });
+            return obedience;
+        }
+    };
+    for asked in asked {
+        let reason = match asked.result {
+            Ok(Response::Obeyed(obeyed)) => {
+                obedience.mounts.push(obeyed);
+                continue;
+            }
+            Ok(_) => "it gave another answer than it was asked for".to_owned(),
+            Err(error @ AskError::Silent) => format!("{error} in time"),
+            Err(error) => error.to_string(),
+        };
+        obedience.unanswered.push(Unanswered {
+            process_id: asked.process_id,
+            mountpoint: mountpoint_of(asked.process_id),
+            reason,
+        });
+    }
+    obedience
+}
+
+impl Obedience {
+    /// Prints what each mount did, a line each.
+    ///
+    /// # Errors
+    /// [`CliError::Unanswered`] where a mount has not said that it obeys.
+    pub fn report(self, global: &Global) -> Result<(), CliError> {
+        for obeyed in &self.mounts {
+            output::done(global, &line(obeyed))?;
+        }
+        self.check()
+    }
+
+    /// Fails where a mount has not said that it obeys.
+    ///
+    /// # Errors
+    /// [`CliError::Unanswered`].
+    pub fn check(self) -> Result<(), CliError> {
+        if self.unanswered.is_empty() {
+            Ok(())
+        } else {
+            Err(CliError::Unanswered(self.unanswered))
+        }
+    }
+}
+
+fn line(obeyed: &Obeyed) -> String {
+    let Obeyed {
+        mountpoint,
+        lease,
+        data_keys_dropped,
+        inodes_invalidated,
+        names_invalidated,
+        is_flushed,
+        milliseconds,
+        ..
+    } = obeyed;
+    if *lease == LeaseState::Held {
+        return format!("{mountpoint}: may use it");
+    }
+    let unwritten = if *is_flushed || *data_keys_dropped == 0 {
+        ""
+    } else {
+        "; not everything could be written before"
+    };
+    format!(
+        "{mountpoint}: {data_keys_dropped} data keys wiped, {inodes_invalidated} inodes and {names_invalidated} names dropped, in {milliseconds} ms{unwritten}"
+    )
+}
+
+fn mountpoint_of(process_id: u32) -> Option<String> {
+    let mounts = mountinfo::list().unwrap_or_default();
+    let served =
+        |mount: &&mountinfo::Mount| mount.is_cmkfs() && daemon_of(mount) == Some(process_id);
+    let mount = mounts.iter().find(served)?;
+    Some(mount.mountpoint.to_string_lossy().into_owned())
+}

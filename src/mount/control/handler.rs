@@ -1,0 +1,116 @@
+//! What each request does in a mount. This is the place to add one: a variant of `Request`, one of `Response`, an arm here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::protocol::{KeyInUse, LeaseState, Obeyed, Prepared, Request, Response, Status};
+use super::server::{Reporter, failed};
+use crate::fs::keys::KeyUnavailable;
+use crate::ids::KeyId;
+use crate::kms::KeyService;
+use crate::mount::mountpoint::Mounted;
+use crate::mount::revoke::Watcher;
+use crate::volume::Volume;
+
+/// A running mount, as its control socket sees it.
+pub struct Handler {
+    /// The volume.
+    pub volume: Arc<Volume>,
+    /// Its keys.
+    pub keys: Arc<KeyService>,
+    /// What withdraws keys and gives them back.
+    pub watcher: Arc<Watcher>,
+    /// The mount.
+    pub mounted: Arc<Mounted>,
+}
+
+impl std::fmt::Debug for Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handler").finish_non_exhaustive()
+    }
+}
+
+impl Handler {
+    /// Does what is asked. `reporter` is for what takes long.
+    #[must_use]
+    pub fn answer(&self, request: Request, _reporter: &Reporter<'_>) -> Response {
+        match request {
+            Request::Prepare { key_id } => self.prepare(key_id),
+            Request::Obey { key_id } => self.obey(key_id),
+            Request::Status => self.status(),
+        }
+    }
+
+    fn prepare(&self, key_id: KeyId) -> Response {
+        Response::Prepared(Prepared {
+            mountpoint: self.mountpoint(),
+            is_complete: self.watcher.prepare(key_id),
+        })
+    }
+
+    fn obey(&self, key_id: KeyId) -> Response {
+        let (lease, withdrawal) = self.watcher.obey(key_id);
+        if lease == Err(KeyUnavailable::Store) {
+            return failed(
+                "the key store cannot be read; the log of the mount says why".to_owned(),
+            );
+        }
+        Response::Obeyed(Obeyed {
+            mountpoint: self.mountpoint(),
+            volume_id: self.volume.volume_id(),
+            key_id,
+            lease: lease.into(),
+            data_keys_dropped: withdrawal.data_keys,
+            inodes_invalidated: withdrawal.inodes,
+            names_invalidated: withdrawal.names,
+            is_flushed: withdrawal.is_flushed,
+            milliseconds: u64::try_from(withdrawal.took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn status(&self) -> Response {
+        let keys = self.volume.leases().list();
+        let in_use = |key_id| self.volume.leases().data_keys(key_id);
+        let figures = self.volume.figures();
+        Response::Status(Status {
+            process_id: std::process::id(),
+            mountpoint: self.mountpoint(),
+            volume_id: self.volume.volume_id(),
+            read_only: self.volume.read_only(),
+            keys: keys
+                .into_iter()
+                .map(|(key_id, lease)| KeyInUse {
+                    key_id,
+                    lease: lease.into(),
+                    data_keys: in_use(key_id),
+                })
+                .collect(),
+            inodes: figures.inodes,
+            open_files: figures.open_files,
+            open_directories: figures.open_directories,
+        })
+    }
+
+    fn mountpoint(&self) -> String {
+        text(self.mounted.path())
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+impl From<Result<(), KeyUnavailable>> for LeaseState {
+    fn from(lease: Result<(), KeyUnavailable>) -> Self {
+        match lease {
+            Ok(()) => Self::Held,
+            Err(KeyUnavailable::Disabled) => Self::Disabled,
+            Err(KeyUnavailable::PendingDeletion) => Self::PendingDeletion,
+            Err(KeyUnavailable::NoMaterial) => Self::NoMaterial,
+            Err(KeyUnavailable::Expired) => Self::Expired,
+            Err(KeyUnavailable::Rejected) => Self::Rejected,
+            Err(KeyUnavailable::Denied) => Self::Denied,
+            Err(KeyUnavailable::Store) => Self::StoreUnreadable,
+        }
+    }
+}
