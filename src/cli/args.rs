@@ -11,6 +11,7 @@ use super::init::InitArgs;
 use super::key::KeyCommand;
 use super::keys::KeysCommand;
 use super::mount::MountArgs;
+use super::rewrap::RewrapArgs;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
 
@@ -68,6 +69,8 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Show what is mounted.
     Status(StatusArgs),
+    /// Wrap data keys anew, after a rotation or under another key; content stays as it is.
+    Rewrap(RewrapArgs),
     /// Make, look at, enable and disable keys.
     #[command(subcommand)]
     Key(KeyCommand),

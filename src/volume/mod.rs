@@ -111,10 +111,7 @@ pub fn create(
     }
     let volume = VolumeId::random();
     let port = Arc::new(ServicePort::new(Arc::clone(keys)));
-    let binding = match key {
-        KeyRef::Id(id) => KeyBinding::Key(*id),
-        KeyRef::Alias(alias) => KeyBinding::Alias(alias.to_string()),
-    };
+    let binding = binding_to(key);
     let context = volume_context(volume);
     let (data_key, envelope) = keys.generate_data_key(key, &context)?;
     FileSystem::make_root(&root, volume, port, &binding).map_err(|source| {
@@ -132,6 +129,15 @@ pub fn create(
     // Last, and whole: with this file the directory is a volume.
     write_volume_file(directory, &file)?;
     Ok(volume)
+}
+
+/// The binding of a directory to a key.
+#[must_use]
+pub fn binding_to(key: &KeyRef) -> KeyBinding {
+    match key {
+        KeyRef::Id(id) => KeyBinding::Key(*id),
+        KeyRef::Alias(alias) => KeyBinding::Alias(alias.to_string()),
+    }
 }
 
 fn temporary_volume_file() -> String {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::sweep::{self, Failures, is_gone};
+use super::sweep::{self, Failures, Progress, is_gone};
 use super::walk::{self, Found, Place};
 use super::{Volume, VolumeError, decode_volume_file, volume_context};
 use crate::crypto::header::{seal_volume, verify_volume};
@@ -26,16 +26,6 @@ use crate::ids::{KeyId, MaterialId, ObjectId};
 
 /// So many times everything is gone through where users' renames make objects pass by.
 const PASSES: u32 = 5;
-
-/// How far it has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Progress {
-    /// Objects gone through.
-    pub done: u64,
-    /// Objects there were at the beginning.
-    pub total: u64,
-}
 
 /// What one material of a CMK guards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +57,22 @@ pub struct Report {
     pub unreadable: u64,
     /// Users renamed objects too quickly for every one to be met.
     pub missed: bool,
-    /// It was broken off.
+    /// It was broken off. Nothing was counted then.
     pub interrupted: bool,
+}
+
+impl Default for Report {
+    /// Of a rewrap that was broken off before it began.
+    fn default() -> Self {
+        Self {
+            rewrapped: 0,
+            materials: Vec::new(),
+            failures: Failures::default(),
+            unreadable: 0,
+            missed: false,
+            interrupted: true,
+        }
+    }
 }
 
 impl Report {
@@ -104,7 +108,9 @@ pub fn rewrap(
         source,
     };
     let maintenance = volume.maintain().map_err(failed)?;
-    let before = Count::take(volume, top)?;
+    let Some(before) = Count::take(volume, top, progress)? else {
+        return Ok(Report::default());
+    };
     let mut pass = Pass {
         maintenance: &maintenance,
         to,
@@ -133,15 +139,29 @@ pub fn rewrap(
     for _ in 0..PASSES {
         interrupted = pass.run(top).map_err(failed)?.is_break();
         maintenance.sync().map_err(failed)?;
-        after = Count::take(volume, top)?;
+        if interrupted {
+            break;
+        }
+        match Count::take(volume, top, pass.progress)? {
+            Some(count) => after = count,
+            None => {
+                interrupted = true;
+                break;
+            }
+        }
         let again = pass.missed || (pass.changed && after.remains_outside(&pass.current));
-        if interrupted || !again {
+        if !again {
             break;
         }
     }
     Ok(Report {
         rewrapped: pass.rewrapped,
-        materials: before.compared_with(&after, &pass.current),
+        // Who has broken it off does not wait for another count.
+        materials: if interrupted {
+            Vec::new()
+        } else {
+            before.compared_with(&after, &pass.current)
+        },
         failures: pass.failures,
         unreadable: after.unread,
         missed: pass.missed,
@@ -295,6 +315,7 @@ fn rewrap_volume_file(volume: &Volume, binding: &KeyBinding) -> Result<Rewrapped
 /// Objects by what wraps them, as it stands in the backing directory.
 #[derive(Debug, Clone, Default)]
 struct Count {
+    counted: u64,
     by_material: BTreeMap<WrappedUnder, u64>,
     unread: u64,
     /// Path of the directory it is about (empty: the root), and what was met in it.
@@ -303,7 +324,12 @@ struct Count {
 }
 
 impl Count {
-    fn take(volume: &Volume, top: NodeId) -> Result<Self, VolumeError> {
+    /// Counts; `None` where `progress` breaks it off.
+    fn take(
+        volume: &Volume,
+        top: NodeId,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Option<Self>, VolumeError> {
         let directory = volume
             .backing_root()
             .map_err(|source| VolumeError::Filesystem {
@@ -320,8 +346,14 @@ impl Count {
                 .by_material
                 .insert(WrappedUnder::of(file.envelope()), 1);
         }
-        walk::walk(&directory, &mut count)?;
-        Ok(count)
+        let mut counter = Counter {
+            count: &mut count,
+            progress,
+            is_broken_off: false,
+        };
+        walk::walk(&directory, &mut counter)?;
+        let is_broken_off = counter.is_broken_off;
+        Ok((!is_broken_off).then_some(count))
     }
 
     fn total(&self) -> u64 {
@@ -352,22 +384,36 @@ impl Count {
     }
 }
 
-impl walk::Visitor for Count {
+struct Counter<'a> {
+    count: &'a mut Count,
+    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    is_broken_off: bool,
+}
+
+impl walk::Visitor for Counter<'_> {
     fn found(&mut self, place: &Place<'_>, found: &Found) -> ControlFlow<()> {
-        if place.path.starts_with(&self.top) {
+        let count = &mut *self.count;
+        if place.path.starts_with(&count.top) {
             match found {
                 Found::Object(object) => {
                     // Its first name may have been outside of the directory.
-                    let is_whole = self.top.as_os_str().is_empty();
-                    if (is_whole && !object.again) || (!is_whole && self.met.insert(object.id)) {
+                    let is_whole = count.top.as_os_str().is_empty();
+                    if (is_whole && !object.again) || (!is_whole && count.met.insert(object.id)) {
                         let under = WrappedUnder::of(&object.envelope);
-                        *self.by_material.entry(under).or_default() += 1;
+                        *count.by_material.entry(under).or_default() += 1;
                     }
                 }
                 Found::Keyless | Found::Foreign => {}
-                Found::Unread(_) => self.unread += 1,
+                Found::Unread(_) => count.unread += 1,
             }
         }
-        ControlFlow::Continue(())
+        count.counted += 1;
+        let so_far = Progress {
+            done: count.counted,
+            total: 0,
+        };
+        let flow = (self.progress)(so_far);
+        self.is_broken_off = flow.is_break();
+        flow
     }
 }

@@ -14,6 +14,15 @@ use crate::fs::{Entry, FileKind, FsError, Maintenance, NodeId};
 /// So many failures are kept with their paths; all are counted.
 const KEPT: usize = 100;
 
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Objects gone through.
+    pub done: u64,
+    /// Of so many; 0 while they are only counted.
+    pub total: u64,
+}
+
 /// An object that could not be worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
