@@ -6,38 +6,21 @@ mod support;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cmkfs::format::header::KeyBinding;
-use cmkfs::fs::backing::{Backing, Call, Observer};
 use cmkfs::fs::keys::KeyUnavailable;
 use cmkfs::fs::{NodeId, ROOT_NODE, RenameMode};
 use cmkfs::ids::KeyId;
-use cmkfs::kms::key::{CreateKeyRequest, KeyRef};
+use cmkfs::kms::key::KeyRef;
 use cmkfs::volume::census::Census;
-use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::rewrap::{Report, rewrap};
-use cmkfs::volume::{self, Access, Volume, VolumeError};
+use cmkfs::volume::{self, Volume, VolumeError};
 use rustix::io::Errno;
 use support::direct::Direct;
 use support::tree::{Mode, Tree, snapshot};
-use support::{DEFAULT_ALIAS, MODE, TestVolume, WRITE, caller};
-
-fn new_key(volume: &TestVolume) -> KeyId {
-    volume
-        .keys
-        .create_key(CreateKeyRequest::default())
-        .unwrap()
-        .key_id
-}
-
-fn default_key(volume: &TestVolume) -> KeyId {
-    volume
-        .keys
-        .resolve(&DEFAULT_ALIAS.parse().unwrap())
-        .unwrap()
-}
+use support::upkeep::{default_key, dying, leftovers, new_key, populate};
+use support::{MODE, TestVolume, WRITE, caller};
 
 fn run(volume: &Volume, top: NodeId, to: Option<KeyId>) -> Result<Report, VolumeError> {
     let to = to.map(KeyBinding::Key);
@@ -48,50 +31,6 @@ fn keys_in_use(volume: &TestVolume) -> BTreeSet<KeyId> {
     let census = Census::take(&volume.cipher(), &mut |_| {}).unwrap();
     assert!(census.is_complete(), "{census:?}");
     census.keys().collect()
-}
-
-/// One of everything.
-fn populate(tree: &mut Direct) {
-    for directory in ["a", "a/b", "c"] {
-        tree.mkdir(directory, 0o755).unwrap();
-    }
-    for (path, length) in [
-        ("empty", 0),
-        ("small", 10),
-        ("a/large", 700_000),
-        ("a/b/x", 4096),
-    ] {
-        tree.create(path, 0o644).unwrap();
-        if length > 0 {
-            let data: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
-            tree.write(path, 0, &data).unwrap();
-        }
-    }
-    tree.create("sparse", 0o600).unwrap();
-    tree.write("sparse", 1_000_000, b"end").unwrap();
-    tree.truncate("sparse", 2_000_000).unwrap();
-    tree.set_xattr("small", "user.one", b"value").unwrap();
-    tree.set_xattr("empty", "user.two", b"value").unwrap();
-    tree.set_xattr("a", "user.three", b"value").unwrap();
-    tree.link("small", "a/b/same").unwrap();
-    tree.symlink("short", "a/b/x").unwrap();
-    tree.symlink("c/long", &"t".repeat(4000)).unwrap();
-    tree.symlink("linked", "small").unwrap();
-    tree.link("linked", "a/linked too").unwrap();
-    tree.link("linked", "a/b/linked as well").unwrap();
-    tree.link("c/long", "c/long too").unwrap();
-    let name = format!("c/{}", "n".repeat(250));
-    tree.create(&name, 0o644).unwrap();
-    tree.write(&name, 0, b"long name").unwrap();
-    for (second, path) in [
-        "small", "a/large", "short", "c/long", "linked", "a", "c", "sparse",
-    ]
-    .iter()
-    .enumerate()
-    {
-        tree.set_mtime(path, 1_000_000_000 + second as i64, 5)
-            .unwrap();
-    }
 }
 
 #[test]
@@ -275,28 +214,6 @@ fn a_damaged_object_is_told_and_keeps_nobody_else_from_the_new_key() {
     assert_eq!(keys_in_use(&tree.volume), BTreeSet::from([old, new]));
 }
 
-/// From the n-th changing call on nothing is done any more, as if the process had been killed there.
-struct DieAt(Arc<AtomicI64>);
-
-impl Observer for DieAt {
-    fn before(&self, call: Call) -> Result<(), Errno> {
-        let changes = matches!(
-            call,
-            Call::Write
-                | Call::Make
-                | Call::Rename
-                | Call::Remove
-                | Call::Change
-                | Call::WriteXattr
-        );
-        if changes && self.0.fetch_sub(1, Ordering::Relaxed) <= 0 {
-            Err(Errno::IO)
-        } else {
-            Ok(())
-        }
-    }
-}
-
 #[test]
 fn killed_at_any_call_it_leaves_everything_readable_and_is_taken_up_again() {
     for n in 0.. {
@@ -306,16 +223,9 @@ fn killed_at_any_call_it_leaves_everything_readable_and_is_taken_up_again() {
         let mut before = snapshot(&mut tree);
         let new = new_key(&tree.volume);
         let died = tree.while_closed(|volume| {
-            let left = Arc::new(AtomicI64::new(i64::MAX));
-            let port = Arc::new(ServicePort::new(Arc::clone(&volume.keys)));
-            let backing = Backing::observed(Box::new(DieAt(Arc::clone(&left))));
-            let directory = volume.cipher();
-            let access = Access::ReadWrite;
-            let fs =
-                volume::open_observed(&directory, &volume.keys, port, access, backing).unwrap();
-            left.store(n, Ordering::Relaxed);
-            let _ = run(&fs, ROOT_NODE, Some(new));
-            left.load(Ordering::Relaxed) < 0
+            dying(volume, n, Errno::IO, |fs| {
+                let _ = run(fs, ROOT_NODE, Some(new));
+            })
         });
         let mut after = snapshot(&mut tree);
         // A kill between the names of one symlink parts them; and between a header and its time, changes that.
@@ -335,25 +245,6 @@ fn killed_at_any_call_it_leaves_everything_readable_and_is_taken_up_again() {
             return;
         }
     }
-}
-
-fn leftovers(volume: &TestVolume) -> Vec<std::path::PathBuf> {
-    let (mut pending, mut found) = (vec![volume.cipher()], Vec::new());
-    while let Some(directory) = pending.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let entry = entry.unwrap();
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with("cmkfs.tmp.")
-            {
-                found.push(entry.path());
-            } else if entry.file_type().unwrap().is_dir() {
-                pending.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 #[test]

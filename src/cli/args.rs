@@ -11,6 +11,7 @@ use super::init::InitArgs;
 use super::key::KeyCommand;
 use super::keys::KeysCommand;
 use super::mount::MountArgs;
+use super::rekey::RekeyArgs;
 use super::rewrap::RewrapArgs;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
@@ -71,6 +72,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Wrap data keys anew, after a rotation or under another key; content stays as it is.
     Rewrap(RewrapArgs),
+    /// Give files new data keys by encrypting their content anew.
+    Rekey(RekeyArgs),
     /// Make, look at, enable and disable keys.
     #[command(subcommand)]
     Key(KeyCommand),

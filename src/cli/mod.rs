@@ -1,7 +1,7 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
-//! `init`, `mount`, `unmount`, `status`, `rewrap`, `generate` one file a noun · `target` a volume or a mount · `obey` what mounts do about a change of a key ·
+//! `init`, `mount`, `unmount`, `status`, `rewrap`, `rekey`, `generate` one file a noun · `target` a volume or a mount · `obey` what mounts do about a change of a key ·
 //! [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
@@ -17,6 +17,7 @@ pub mod mount;
 pub mod obey;
 pub mod output;
 pub mod progress;
+pub mod rekey;
 pub mod rewrap;
 pub mod status;
 pub mod target;
@@ -58,6 +59,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Rewrap(args) => rewrap::run(global, &args),
+        Command::Rekey(args) => rekey::run(global, &args),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
         Command::Keys(command) => keys::run(global, command),

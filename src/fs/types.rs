@@ -283,3 +283,18 @@ pub enum Rewrapped {
     /// Nothing: it was renamed or linked meanwhile. Another attempt finds it.
     Missed,
 }
+
+/// What a rekey did with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rekeyed {
+    /// Nothing: it has no data key, or is a directory.
+    Nothing,
+    /// It has a new data key.
+    Now,
+    /// Nothing: it is a file of several names, which cannot all be given to another backing file at once.
+    Linked,
+    /// Nothing: it was changed each time that it was copied.
+    Busy,
+    /// Nothing: it was renamed or changed meanwhile. Another attempt finds it.
+    Missed,
+}

@@ -3,12 +3,13 @@
 //!
 //! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port ·
 //! [`walk`] every object, without a key · [`census`] what each key guards · [`sweep`] every object of an open volume ·
-//! [`rewrap`] under another CMK or material.
+//! [`rewrap`] under another CMK or material · [`rekey`] new data keys.
 
 pub mod census;
 mod error;
 pub mod keys;
 pub mod lock;
+pub mod rekey;
 pub mod rewrap;
 pub mod sweep;
 pub mod walk;

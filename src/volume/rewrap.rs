@@ -314,7 +314,7 @@ fn rewrap_volume_file(volume: &Volume, binding: &KeyBinding) -> Result<Rewrapped
 
 /// Objects by what wraps them, as it stands in the backing directory.
 #[derive(Debug, Clone, Default)]
-struct Count {
+pub(super) struct Count {
     counted: u64,
     by_material: BTreeMap<WrappedUnder, u64>,
     unread: u64,
@@ -325,7 +325,7 @@ struct Count {
 
 impl Count {
     /// Counts; `None` where `progress` breaks it off.
-    fn take(
+    pub(super) fn take(
         volume: &Volume,
         top: NodeId,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -356,7 +356,7 @@ impl Count {
         Ok((!is_broken_off).then_some(count))
     }
 
-    fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.by_material.values().sum()
     }
 

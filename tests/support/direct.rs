@@ -44,6 +44,11 @@ impl Direct {
         self.open.as_ref().unwrap()
     }
 
+    /// The inode number of what is at a path.
+    pub fn see_node(&self, path: &str) -> NodeId {
+        self.walk(path).unwrap().node
+    }
+
     /// The open volume.
     pub fn open_volume(&self) -> &Volume {
         self.open.as_ref().unwrap()

@@ -1,11 +1,12 @@
 //! The data path: an open file, shared by all handles on it. Owns the file's header, size and slots.
 //!
 //! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
-//! [`rewrap`] its data key under another CMK · [`slots`] the meta pages in memory · [`scratch`] buffers.
+//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`slots`] the meta pages in memory · [`scratch`] buffers.
 //!
 //! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
 
 mod read;
+mod rekey;
 mod resize;
 mod rewrap;
 mod scratch;
@@ -21,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
+pub use self::rekey::Side;
 use self::slots::SlotCache;
 use super::backing::At;
 use super::core::Core;

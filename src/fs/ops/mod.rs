@@ -1,6 +1,7 @@
 //! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
 //! files · [`listing`] directories · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background ·
-//! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew.
+//! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew · [`rekey`] new data keys · [`replace`] one
+//! backing object in the place of another.
 
 mod attributes;
 mod files;
@@ -8,6 +9,7 @@ mod handles;
 mod links;
 mod listing;
 mod namespace;
+mod rekey;
 mod rename;
 mod replace;
 mod rewrap;

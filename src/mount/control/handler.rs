@@ -13,7 +13,7 @@ use crate::kms::key::KeyRef;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
 use crate::volume::sweep::Progress;
-use crate::volume::{Volume, binding_to, rewrap};
+use crate::volume::{Volume, binding_to, rekey, rewrap};
 
 /// A running mount, as its control socket sees it.
 pub struct Handler {
@@ -41,6 +41,13 @@ impl Handler {
             Request::Prepare { key_id } => self.prepare(key_id),
             Request::Obey { key_id } => self.obey(key_id),
             Request::Status => self.status(),
+            Request::Rekey { directory } => {
+                let mut progress = listened_to(reporter, "objects");
+                match rekey::rekey(&self.volume, directory, &mut progress) {
+                    Ok(report) => Response::Rekeyed(report),
+                    Err(error) => failed(error.to_string()),
+                }
+            }
             Request::Rewrap { directory, to } => self.rewrap(directory, to.as_deref(), reporter),
         }
     }

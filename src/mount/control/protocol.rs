@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{KeyId, VolumeId};
-use crate::volume::rewrap;
+use crate::volume::{rekey, rewrap};
 
 /// The longest request, in bytes, its line break included.
 pub const REQUEST_MAX: usize = 64 * 1024;
@@ -37,6 +37,11 @@ pub enum Request {
         /// The alias or id of the CMK that everything is to be bound to and wrapped under; else what it is bound to now.
         to: Option<String>,
     },
+    /// Give files and symlinks new data keys. Answered by [`Response::Rekeyed`].
+    Rekey {
+        /// As of [`Request::Rewrap`].
+        directory: u64,
+    },
 }
 
 /// What a mount says.
@@ -53,6 +58,8 @@ pub enum Response {
     Status(Status),
     /// What a rewrap did.
     Rewrapped(rewrap::Report),
+    /// What a rekey did.
+    Rekeyed(rekey::Report),
     /// It could not be done.
     Failed(Failed),
 }
