@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
+impl Timestamp {
+    /// So many days of 24 hours later.
+    #[must_use]
+    pub const fn plus_days(self, days: u16) -> Self {
+        Self(self.0.saturating_add(days as i64 * 86_400_000))
+    }
+}
+
 /// Says what time it is.
 pub trait Clock: Send + Sync {
     /// The present moment.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! data:  kernel → mount/session → fs/ops → fs/file → format/layout + crypto/block → backing file
-//! keys:  CLI or mount → kms/service → state → material → storage
+//! keys:  CLI or mount → kms/service → policy → state → material → storage
 //! ```
 //!
 //! They meet in one place, the port `fs::keys`. Imports point downwards only; docs/ARCHITECTURE.md has the floors, and

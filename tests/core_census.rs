@@ -9,59 +9,23 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cmkfs::fs::{FileKind, FileSystem, NodeId, NodeType, ROOT_NODE};
+use cmkfs::fs::{FileKind, NodeType, ROOT_NODE};
 use cmkfs::ids::KeyId;
-use cmkfs::kms::key::{CreateKeyRequest, KeyRef};
 use cmkfs::volume::census::{Census, Tally, find};
 use cmkfs::volume::walk::Unread;
 use cmkfs::volume::{self, VolumeError};
-use support::{MODE, TestVolume, WRITE, caller, key_service};
+use support::{MODE, TestVolume, caller, key_service, mkdir, write};
 
 const ALIAS: &str = "alias/data";
-
-/// A key of its own, which `ALIAS` stands for.
-fn new_key(volume: &TestVolume) -> KeyId {
-    let key = volume
-        .keys
-        .create_key(CreateKeyRequest::default())
-        .unwrap()
-        .key_id;
-    let alias = ALIAS.parse().unwrap();
-    if volume.keys.update_alias(&alias, &KeyRef::Id(key)).is_err() {
-        volume.keys.create_alias(&alias, &KeyRef::Id(key)).unwrap();
-    }
-    key
-}
 
 /// A volume whose root is bound to `ALIAS`, and the key that stands for at first.
 fn aliased() -> (TestVolume, KeyId) {
     let dir = tempfile::tempdir().unwrap();
     let keys = key_service(&dir.path().join("keys"));
     let volume = TestVolume { dir, keys };
-    let key = new_key(&volume);
+    let key = volume.new_key(ALIAS);
     volume::create(&volume.cipher(), &volume.keys, &ALIAS.parse().unwrap()).unwrap();
     (volume, key)
-}
-
-fn write(fs: &FileSystem, parent: NodeId, name: &str, bytes: usize) -> NodeId {
-    let (found, opened) = fs
-        .create(caller(), parent, OsStr::new(name), MODE, WRITE)
-        .unwrap();
-    if bytes > 0 {
-        fs.write(opened.handle, 0, &vec![7; bytes]).unwrap();
-    }
-    fs.release(opened.handle);
-    found.node
-}
-
-fn mkdir(fs: &FileSystem, parent: NodeId, name: &str) -> NodeId {
-    fs.make_directory(caller(), parent, OsStr::new(name), MODE)
-        .unwrap()
-        .node
-}
-
-fn take(volume: &TestVolume) -> Census {
-    Census::take(&volume.cipher(), &mut |_| {}).unwrap()
 }
 
 #[test]
@@ -73,7 +37,7 @@ fn every_object_counts_once_under_the_key_that_wraps_it() {
     fs.link(linked, ROOT_NODE, OsStr::new("b")).unwrap();
     let long_name = "n".repeat(255);
     write(&fs, old, &long_name, 1);
-    let second = new_key(&volume);
+    let second = volume.new_key(ALIAS);
     mkdir(&fs, old, "new");
     write(&fs, old, "c", 10);
     write(&fs, old, "never written", 0);
@@ -91,7 +55,7 @@ fn every_object_counts_once_under_the_key_that_wraps_it() {
         .unwrap();
 
     // The volume is open and in use, and nothing of it is sealed.
-    let census = take(&volume);
+    let census = volume.census();
     assert_eq!(census.volume, fs.volume_id());
     assert_eq!(census.key_store, volume.keys.store_id());
     assert_eq!(
@@ -124,7 +88,7 @@ fn every_object_counts_once_under_the_key_that_wraps_it() {
     assert_eq!(census.keys().collect::<Vec<_>>(), both);
     fs.shutdown().unwrap();
     drop(fs);
-    assert_eq!(take(&volume), census, "the same when it is closed");
+    assert_eq!(volume.census(), census, "the same when it is closed");
 }
 
 #[test]
@@ -132,7 +96,7 @@ fn objects_under_a_key_are_found_by_their_backing_paths() {
     let (volume, first) = aliased();
     let fs = volume.open();
     let folder = mkdir(&fs, ROOT_NODE, "folder");
-    new_key(&volume);
+    volume.new_key(ALIAS);
     let below = mkdir(&fs, folder, "below");
     let (_, second) = (below, volume.keys.resolve(&ALIAS.parse().unwrap()).unwrap());
     let file = write(&fs, below, "file", 3);
@@ -178,10 +142,10 @@ fn what_cannot_be_read_is_counted_with_its_path_and_hides_nothing_else() {
         write(&fs, ROOT_NODE, "fine", 5);
         fs.shutdown().unwrap();
     }
-    let before = take(&volume).total();
+    let before = volume.census().total();
     std::fs::remove_file(volume.cipher().join(&headless).join("cmkfs.dir")).unwrap();
     std::fs::write(volume.cipher().join(&broken), [0; 4101]).unwrap();
-    let census = take(&volume);
+    let census = volume.census();
     assert!(!census.is_complete());
     let paths: BTreeMap<_, _> = census.damaged.paths.iter().cloned().collect();
     assert_eq!(paths.get(&headless), Some(&Unread::HeaderMissing));
@@ -217,7 +181,7 @@ fn nothing_outside_and_nothing_foreign_is_looked_into() {
     copy(&foreign);
     std::fs::create_dir(volume.cipher().join("cmkfs.tmp.left")).unwrap();
     copy(&volume.cipher().join("cmkfs.tmp.left"));
-    let census = take(&volume);
+    let census = volume.census();
     assert_eq!(census.total().directories, 2);
     assert_eq!(census.foreign, 1);
     assert_eq!(census.damaged.count, 1, "the symlink, which is no object");
@@ -281,7 +245,7 @@ fn a_tree_deeper_than_any_path_is_counted() {
         folder = mkdir(&fs, folder, "d");
     }
     write(&fs, folder, "f", 1);
-    let census = take(&volume);
+    let census = volume.census();
     assert!(census.is_complete());
     assert_eq!(census.total().directories, 301);
     assert_eq!(census.total().files, 1);

@@ -111,7 +111,7 @@ fn a_revoked_lease_refuses_everything_and_a_restored_one_gives_everything_back()
         (KeyUnavailable::Expired, Errno::KEYEXPIRED),
     ] {
         assert!(
-            fs.leases().revoke(key, why) >= 1,
+            fs.withdraw(key, why).data_keys >= 1,
             "the open file, at least, held a key"
         );
         for (operation, refused) in attempts(&fs, node, handle, link, listing) {
@@ -190,7 +190,7 @@ fn what_was_being_written_when_the_key_went_is_sealed_after_it_came_back() {
         let (_, handle) = create(&fs, "f");
         fs.write(handle, 0, &[7; 300_000]).unwrap();
         let key = only_key(&fs);
-        fs.leases().revoke(key, KeyUnavailable::Disabled);
+        fs.withdraw(key, KeyUnavailable::Disabled);
         fs.release(handle);
         fs.shutdown().unwrap();
     }
@@ -223,7 +223,7 @@ fn revoking_waits_for_no_reader_that_comes_later() {
                 })
             })
             .collect();
-        fs.leases().revoke(key, KeyUnavailable::Disabled);
+        fs.withdraw(key, KeyUnavailable::Disabled);
         for reader in readers {
             assert_eq!(reader.join().unwrap(), Errno::KEYREVOKED);
         }

@@ -117,7 +117,7 @@ fn a_directory_alone_is_rewrapped_and_bound() {
     tree.write("c/made after", 0, b"x").unwrap();
     let refused = tree.rename("small", "c/small", Mode::Replace);
     assert_eq!(refused, Err(Errno::XDEV));
-    tree.fs().leases().revoke(new, KeyUnavailable::Disabled);
+    tree.fs().withdraw(new, KeyUnavailable::Disabled);
     assert_eq!(tree.read("c/made after", 0, 1), Err(Errno::KEYREVOKED));
     assert_eq!(tree.read("small", 0, 1).map(|read| read.len()), Ok(1));
 }
@@ -155,7 +155,7 @@ fn what_is_open_goes_on_under_the_new_key_and_the_old_envelope_does_not_come_bac
             .unwrap()
             .is_complete()
     );
-    tree.fs().leases().revoke(old, KeyUnavailable::NoMaterial);
+    tree.fs().withdraw(old, KeyUnavailable::NoMaterial);
     assert_eq!(tree.read_held().unwrap(), gone, "open and without a name");
     tree.write_held(7, b"under the new key").unwrap();
     tree.hold("small").unwrap();

@@ -1,13 +1,14 @@
 //! The command line of the key path, run as people run it: what it prints, how it exits, what many of it do at once.
 
+mod key_program;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
-use assert_cmd::cargo::cargo_bin;
+use key_program::{Keys, text};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const NOT_FOUND: i32 = 3;
 const EXISTS: i32 = 4;
@@ -15,67 +16,6 @@ const USAGE: i32 = 2;
 const PASSPHRASE: i32 = 7;
 const PERMISSIONS: i32 = 8;
 const DAMAGED: i32 = 9;
-
-struct Keys {
-    temp: TempDir,
-}
-
-impl Keys {
-    fn new() -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        Self { temp }
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.temp.path().join("keys")
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(cargo_bin!("cmkfs"));
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("CMKFS_KEYS", self.dir())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// What a command prints that must succeed and complain of nothing.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        text(&output.stdout)
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let args = [args, &["--output", "json"]].concat();
-        serde_json::from_str(&self.ok(&args)).unwrap()
-    }
-
-    /// What a command says that must fail with `code`.
-    fn fails(&self, code: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
-        text(&output.stderr)
-    }
-
-    fn new_key(&self) -> String {
-        self.ok(&["-q", "key", "create"]).trim().to_owned()
-    }
-
-    fn file_of(&self, id: &str) -> PathBuf {
-        self.dir().join("keys").join(id).join("key")
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

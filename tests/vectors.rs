@@ -189,8 +189,9 @@ fn the_reference_hkdf_agrees_with_wycheproof() {
     );
 }
 
-const PURPOSES: [(Purpose, &str); 11] = [
+const PURPOSES: [(Purpose, &str); 14] = [
     (Purpose::Wrap, "cmkfs v1 wrap"),
+    (Purpose::Encrypt, "cmkfs v1 encrypt"),
     (Purpose::Commit, "cmkfs v1 commit"),
     (Purpose::Content, "cmkfs v1 content"),
     (Purpose::Header, "cmkfs v1 header"),
@@ -200,6 +201,8 @@ const PURPOSES: [(Purpose, &str); 11] = [
     (Purpose::XattrValue, "cmkfs v1 xattr value"),
     (Purpose::Volume, "cmkfs v1 volume"),
     (Purpose::Record, "cmkfs v1 record"),
+    (Purpose::Audit, "cmkfs v1 audit"),
+    (Purpose::Backup, "cmkfs v1 backup"),
     (Purpose::Root, "cmkfs v1 root"),
 ];
 
@@ -207,6 +210,7 @@ const PURPOSES: [(Purpose, &str); 11] = [
 const fn is_listed(purpose: Purpose) {
     match purpose {
         Purpose::Wrap
+        | Purpose::Encrypt
         | Purpose::Commit
         | Purpose::Content
         | Purpose::Header
@@ -216,6 +220,8 @@ const fn is_listed(purpose: Purpose) {
         | Purpose::XattrValue
         | Purpose::Volume
         | Purpose::Record
+        | Purpose::Audit
+        | Purpose::Backup
         | Purpose::Root => {}
     }
 }

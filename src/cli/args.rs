@@ -5,16 +5,21 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::alias::AliasCommand;
+use super::audit::AuditCommand;
+use super::bind::BindArgs;
 use super::exit;
 use super::generate::GenerateCommand;
+use super::grant::GrantCommand;
 use super::init::InitArgs;
 use super::key::KeyCommand;
 use super::keys::KeysCommand;
 use super::mount::MountArgs;
+use super::policy::PolicyCommand;
 use super::rekey::RekeyArgs;
 use super::rewrap::RewrapArgs;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
+use super::volume::VolumeCommand;
 
 /// An encrypting filesystem whose mounts obey their customer master keys, live.
 #[derive(Debug, Parser)]
@@ -74,15 +79,29 @@ pub enum Command {
     Rewrap(RewrapArgs),
     /// Give files new data keys by encrypting their content anew.
     Rekey(RekeyArgs),
+    /// Bind an empty directory of a mounted volume to a key: what is created in it is wrapped under that.
+    Bind(BindArgs),
+    /// Look at a volume as a whole, remove what is dead in it.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Make, look at, enable and disable keys.
     #[command(subcommand)]
     Key(KeyCommand),
     /// Give keys names.
     #[command(subcommand)]
     Alias(AliasCommand),
+    /// Say who may do what with a key.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Let somebody do a few things with a key, without a change of its policy.
+    #[command(subcommand)]
+    Grant(GrantCommand),
     /// Make and check the key directory.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show what was done with keys, and check its record.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Write man pages and shell completions.
     #[command(subcommand)]
     Generate(GenerateCommand),

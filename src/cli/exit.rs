@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use super::bind::BindError;
 use super::message::CliError;
 use crate::kms::KmsError;
 use crate::mount::MountError;
@@ -22,7 +23,8 @@ Exit codes:
    8  the key directory or root key file is open to other users
    9  something stored is damaged, or does not belong together
   10  in use: by a mount, or a mount by a program
-  11  a key was changed, but a mount has not said that it obeys";
+  11  a key was changed, but a mount has not said that it obeys
+  12  the key's policy and grants do not allow it";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -35,6 +37,7 @@ const PERMISSIONS: u8 = 8;
 const DAMAGED: u8 = 9;
 const IN_USE: u8 = 10;
 const UNANSWERED: u8 = 11;
+const DENIED: u8 = 12;
 
 /// The exit code of a failed command.
 #[must_use]
@@ -52,24 +55,32 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-const fn code_of_kms(error: &KmsError) -> u8 {
+fn code_of_kms(error: &KmsError) -> u8 {
     match error {
-        KmsError::NotFoundException { .. } | KmsError::NoStore { .. } => NOT_FOUND,
+        KmsError::AccessDeniedException { .. } => DENIED,
+        KmsError::NotFoundException { .. }
+        | KmsError::InvalidGrantIdException { .. }
+        | KmsError::NoStore { .. } => NOT_FOUND,
         KmsError::AlreadyExistsException { .. } => EXISTS,
         KmsError::DisabledException { .. }
         | KmsError::KMSInvalidStateException { .. }
+        | KmsError::UnsupportedOperationException { .. }
         | KmsError::NoMaterial { .. } => STATE,
         KmsError::LimitExceededException { .. } => LIMIT,
         KmsError::InvalidAliasNameException { .. }
+        | KmsError::MalformedPolicyDocumentException(_)
         | KmsError::ValidationException(_)
         | KmsError::TagException(_)
+        | KmsError::IncorrectKeyException { .. }
+        | KmsError::IncorrectKeyMaterialException { .. }
         | KmsError::NotAKeyDirectory { .. } => USAGE,
         KmsError::WrongPassphrase { .. } | KmsError::NoPassphrase { .. } => PASSPHRASE,
         KmsError::Permissions { .. } => PERMISSIONS,
         KmsError::InvalidCiphertextException { .. }
         | KmsError::Damaged { .. }
         | KmsError::WrongStore { .. } => DAMAGED,
-        KmsError::Io { .. } | KmsError::Random(_) => FAILURE,
+        KmsError::NotRecorded(source) => code_of_kms(source),
+        KmsError::Io { .. } | KmsError::Unfinished(_) | KmsError::Random(_) => FAILURE,
     }
 }
 
@@ -96,9 +107,10 @@ const fn code_of_mount(error: &MountError) -> u8 {
     }
 }
 
-const fn code_of_volume(error: &VolumeError) -> u8 {
+fn code_of_volume(error: &VolumeError) -> u8 {
     match error {
         VolumeError::NotEmpty { .. } => EXISTS,
+        VolumeError::Dead { .. } => STATE,
         VolumeError::NotAVolume { .. } => NOT_FOUND,
         VolumeError::InUse { .. } => IN_USE,
         VolumeError::WrongKeyStore { .. } | VolumeError::Damaged { .. } => DAMAGED,
@@ -110,7 +122,14 @@ const fn code_of_volume(error: &VolumeError) -> u8 {
 fn code(error: &CliError) -> u8 {
     match error {
         CliError::Kms(error) => code_of_kms(error),
-        CliError::Damaged(_) => DAMAGED,
+        CliError::Damaged(_) | CliError::DamagedObjects(_) => DAMAGED,
+        CliError::Bind { why, .. } => match why {
+            BindError::NotEmpty => EXISTS,
+            BindError::NotADirectory => USAGE,
+            BindError::Refused(_) => FAILURE,
+        },
+        CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
+        CliError::Unremoved(_) | CliError::Unconfirmed => FAILURE,
         CliError::KeysExist { .. } => EXISTS,
         CliError::NoHome | CliError::Option(_) => USAGE,
         CliError::Mount(error) => code_of_mount(error),

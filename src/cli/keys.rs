@@ -21,7 +21,7 @@ pub enum KeysCommand {
         #[arg(long)]
         passphrase: bool,
     },
-    /// Read every record and say which are damaged. Changes nothing.
+    /// Read every record, and the audit log, and say what is damaged. Changes nothing.
     Verify(OutputArgs),
 }
 
@@ -62,22 +62,26 @@ fn verify(global: &Global, format: Format) -> Result<(), CliError> {
         keys: usize,
         key_materials: usize,
         aliases: usize,
+        audit_events: u64,
         damaged: Vec<String>,
     }
     let service = keystore::open(global)?;
-    let found = service.verify()?;
+    let mut found = service.verify()?;
+    let audit = service.verify_audit();
+    found.damaged.extend(audit.damage);
     let report = Report {
         key_store_id: service.store_id().to_string(),
         keys: found.keys,
         key_materials: found.materials,
         aliases: found.aliases,
+        audit_events: audit.events,
         damaged: found.damaged.iter().map(ToString::to_string).collect(),
     };
     match format {
         Format::Json => output::json(&report)?,
         Format::Table => output::line(&format!(
-            "{} keys, {} key materials and {} aliases are whole",
-            report.keys, report.key_materials, report.aliases
+            "{} keys, {} key materials, {} aliases and {} lines of the audit log are whole",
+            report.keys, report.key_materials, report.aliases, report.audit_events
         ))?,
     }
     if found.damaged.is_empty() {

@@ -9,14 +9,14 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::args::Global;
 use super::message::CliError;
-use super::output;
+use super::{output, raw};
 use crate::clock::SystemClock;
 use crate::crypto::passphrase::{Argon2Params, Passphrase};
 use crate::kms::root::{NewProtection, PassphraseSource};
 use crate::kms::{KeyService, KmsError};
 
 /// Longer than any passphrase; whatever is longer was named by mistake.
-const MAX_PASSPHRASE: u64 = 64 * 1024;
+const MAX_PASSPHRASE: usize = 64 * 1024;
 
 /// The key directory's absolute path: `--keys`, else `$CMKFS_KEYS`, else under the user's data directory.
 ///
@@ -146,15 +146,12 @@ fn from_command(command: &str) -> Result<Passphrase, KmsError> {
 }
 
 fn read_all(source: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it at once, so that growing leaves no copy behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE as usize + 1));
-    source.take(MAX_PASSPHRASE + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    raw::read_up_to(source, MAX_PASSPHRASE)
 }
 
 /// What stands before the first line break: editors and `echo` add one.
 fn first_line(mut bytes: Zeroizing<Vec<u8>>) -> Result<Passphrase, KmsError> {
-    if bytes.len() as u64 > MAX_PASSPHRASE {
+    if bytes.len() > MAX_PASSPHRASE {
         return Err(no_passphrase("it is longer than 64 KiB"));
     }
     let end = bytes.iter().position(|byte| *byte == b'\n');

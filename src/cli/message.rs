@@ -1,15 +1,18 @@
 //! Errors for people: what failed, why, and what to do next. The only place that gives advice.
 
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::bind::BindError;
 use super::obey::Unanswered;
+use crate::ids::KeyId;
 use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
+use crate::kms::state::{InvalidState, Unsupported};
 use crate::mount::MountError;
 use crate::mount::control::client::AskError;
 use crate::mount::options::{self, OptionError};
-use crate::volume::VolumeError;
+use crate::volume::{self, VolumeError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,34 @@ pub enum CliError {
     /// Some of what was to be read is damaged; the rest was shown.
     #[error("{} of the key directory's files cannot be used", .0.len())]
     Damaged(Vec<KmsError>),
+    /// A directory cannot be bound to a key.
+    #[error("cannot bind {}: {}", path.display(), why)]
+    Bind {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        why: BindError,
+    },
+    /// A path that no mounted volume holds.
+    #[error("{} is in no mounted volume", .0.display())]
+    NotInAVolume(PathBuf),
+    /// The mount cannot be spoken to.
+    #[error("the mount on {} cannot be reached through the key directory {}", mountpoint.display(), keys.display())]
+    Unreached {
+        /// Where the volume is mounted.
+        mountpoint: PathBuf,
+        /// The key directory.
+        keys: PathBuf,
+    },
+    /// Some objects of a volume cannot be read; the rest was shown.
+    #[error("{} objects of the volume cannot be read", .0.count)]
+    DamagedObjects(volume::census::Damaged),
+    /// Some files could not be removed.
+    #[error("{} files could not be removed", .0.len())]
+    Unremoved(Vec<(PathBuf, io::Error)>),
+    /// What cannot be undone was not confirmed, and not done.
+    #[error("not confirmed: nothing was done")]
+    Unconfirmed,
     /// The key directory is there, but not protected as asked for.
     #[error("the key directory {} exists already and has no passphrase", dir.display())]
     KeysExist {
@@ -86,6 +117,9 @@ pub enum CliError {
     },
 }
 
+/// So many of a long list of things that went wrong are shown.
+const SHOWN: usize = 20;
+
 /// Tells the user on standard error; says nothing of a reader who went away.
 pub fn print(error: &CliError) {
     if matches!(error, CliError::Reported(_)) {
@@ -100,6 +134,16 @@ pub fn print(error: &CliError) {
             text += &format!("error: {each}\n");
         }
     }
+    if let CliError::DamagedObjects(damaged) = error {
+        for (path, why) in damaged.paths.iter().take(SHOWN) {
+            text += &format!("error: {}: {why}\n", path.display());
+        }
+    }
+    if let CliError::Unremoved(failed) = error {
+        for (path, why) in failed.iter().take(SHOWN) {
+            text += &format!("error: {}: {why}\n", path.display());
+        }
+    }
     text += &format!("error: {error}\n");
     if let Some(hint) = hint(error) {
         text += &format!("  hint: {hint}\n");
@@ -112,11 +156,27 @@ fn hint(error: &CliError) -> Option<String> {
     match error {
         CliError::Kms(error) => kms_hint(error),
         CliError::Damaged(_) => Some(RESTORE.to_owned()),
+        CliError::DamagedObjects(_) => {
+            Some("bring these files back from a backup of the volume".to_owned())
+        }
+        CliError::Bind { why, .. } => match why {
+            BindError::NotEmpty => Some(
+                "make a new directory, bind that, and move there what is in this one: moving encrypts it anew".to_owned(),
+            ),
+            BindError::NotADirectory | BindError::Refused(_) => None,
+        },
+        CliError::NotInAVolume(_) => {
+            Some("only a directory of a mounted volume can be named here; `cmkfs status` shows what is mounted".to_owned())
+        }
+        CliError::Unreached { .. } => Some(
+            "name the key directory it was mounted with: --keys DIR or CMKFS_KEYS; `cmkfs status` shows whether it answers".to_owned(),
+        ),
+        CliError::Unconfirmed => Some("--yes answers the question".to_owned()),
         CliError::KeysExist { .. } => {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
         }
         CliError::Unanswered(_) => Some(
-            "the key is changed, and no mount that starts now is given it; a mount that runs again notices by itself; to be certain, end it: kill -9 PROCESS, then umount -l its mountpoint"
+            "the key is changed, and no mount that starts now is given it; a mount that only was slow notices by itself; to be certain, end the programs that use it and its process, and unmount it"
                 .to_owned(),
         ),
         CliError::NoControl { .. } => {
@@ -137,7 +197,10 @@ fn hint(error: &CliError) -> Option<String> {
             OptionError::NoValue(_) | OptionError::Value(_) => None,
         },
         CliError::Volume(error) => volume_hint(error),
-        CliError::Output(_) | CliError::Io { .. } | CliError::Reported(_) => None,
+        CliError::Output(_)
+        | CliError::Io { .. }
+        | CliError::Reported(_)
+        | CliError::Unremoved(_) => None,
     }
 }
 
@@ -153,10 +216,16 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
             "`cmkfs init CIPHERDIR` or `cmkfs mount --init` makes one"
         }
         VolumeError::InUse { .. } => {
-            "a volume is mounted once at a time; `cmkfs status` shows where"
+            "one process at a time may change a volume; `cmkfs status` shows where it is mounted, `cmkfs unmount` frees it"
         }
         VolumeError::WrongKeyStore { .. } => {
             "name the key directory it was made with: --keys DIR or CMKFS_KEYS"
+        }
+        VolumeError::Dead { path, .. } => {
+            return Some(format!(
+                "if no backup of the key is left, `rm -r {}` removes what remains of it",
+                path.display()
+            ));
         }
         VolumeError::Damaged { .. } => "bring the file back from a backup of the volume",
         VolumeError::Keys(error) => return kms_hint(error),
@@ -165,11 +234,46 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
     Some(text.to_owned())
 }
 
+fn state_hint(key: KeyId, why: InvalidState) -> String {
+    match why {
+        InvalidState::PendingDeletion => {
+            format!("`cmkfs key cancel-deletion {key}` keeps it; it is disabled then")
+        }
+        InvalidState::NotPendingDeletion => format!("`cmkfs key describe {key}` shows its state"),
+        InvalidState::PendingImport | InvalidState::Expired => format!(
+            "`cmkfs key import {key} --material FILE` brings it back; `cmkfs key list-rotations {key} --all` shows which material is wanting"
+        ),
+        InvalidState::RotationPending => {
+            format!("`cmkfs key rotate {key}` makes it the current one")
+        }
+        InvalidState::NoNewMaterial => format!(
+            "import one first: `cmkfs key import {key} --material FILE --import-type NEW_KEY_MATERIAL`"
+        ),
+    }
+}
+
 const RESTORE: &str =
     "everything else in the key directory stays usable; bring these files back from a backup of it";
 
+const AUDIT_LOG: &str = "find out who changed it, with `cmkfs audit show` and `cmkfs audit verify`; then bring it back from a backup, or `cmkfs audit restart` moves it aside and begins a new one";
+
+fn is_audit_log(path: &Path) -> bool {
+    path.parent()
+        .is_some_and(|parent| parent.ends_with("audit"))
+}
+
 fn kms_hint(error: &KmsError) -> Option<String> {
     let text = match error {
+        KmsError::AccessDeniedException { key, .. } => format!(
+            "whoever may perform kms:PutKeyPolicy or kms:CreateGrant on the key can allow it; `cmkfs policy get {key}` and `cmkfs grant list {key}` show who may do what"
+        ),
+        KmsError::MalformedPolicyDocumentException(_) => {
+            "`cmkfs policy get KEY` prints a policy to begin with; `cmkfs policy put --help` shows what one can say"
+                .to_owned()
+        }
+        KmsError::InvalidGrantIdException { key, .. } => {
+            format!("`cmkfs grant list {key}` shows the grants there are")
+        }
         KmsError::NotFoundException { key, .. } => match key {
             KeyRef::Id(_) => {
                 "`cmkfs key list` shows the keys there are; --keys DIR or CMKFS_KEYS names another key directory"
@@ -183,23 +287,41 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             format!("`cmkfs alias update {alias} KEY` points it at another key")
         }
         KmsError::DisabledException { key } => format!("`cmkfs key enable {key}` enables it"),
-        KmsError::KMSInvalidStateException { key, .. } => {
-            format!("`cmkfs key describe {key}` shows its state")
-        }
+        KmsError::KMSInvalidStateException { key, why } => state_hint(*key, *why),
+        KmsError::UnsupportedOperationException { why, .. } => match why {
+            Unsupported::Generated => {
+                "`cmkfs key create --origin EXTERNAL` makes a key for material of your own".to_owned()
+            }
+            Unsupported::Imported => {
+                "import new material with `cmkfs key import KEY --import-type NEW_KEY_MATERIAL`, then `cmkfs key rotate KEY`"
+                    .to_owned()
+            }
+            Unsupported::Managed => {
+                "make a key of your own with `cmkfs key create`; the default key can be disabled".to_owned()
+            }
+        },
         KmsError::LimitExceededException { .. } => return None,
         KmsError::InvalidAliasNameException { .. } => {
             "an alias looks like alias/NAME: 1 to 256 letters, digits, \"/\", \"_\" and \"-\", not beginning with alias/cmkfs/"
                 .to_owned()
         }
         KmsError::ValidationException(_) | KmsError::TagException(_) => return None,
-        KmsError::InvalidCiphertextException { .. } => {
-            "the file may come from another volume, or was changed in the backing directory".to_owned()
+        KmsError::InvalidCiphertextException(_) => {
+            "what was encrypted with --context K=V needs the same to be decrypted; it may also have been changed, or come from elsewhere"
+                .to_owned()
         }
+        KmsError::IncorrectKeyException { named, .. } => {
+            format!("name that key, or none: `cmkfs key decrypt {named}`")
+        }
+        KmsError::IncorrectKeyMaterialException { key, .. } => format!(
+            "`cmkfs key list-rotations {key} --all` shows the materials it had; one to rotate to is imported with --import-type NEW_KEY_MATERIAL"
+        ),
         KmsError::NoMaterial { .. } => "bring the file back from a backup of the key directory".to_owned(),
         KmsError::NoStore { .. } => {
             "`cmkfs keys init` makes one; --keys DIR or CMKFS_KEYS names another".to_owned()
         }
         KmsError::NotAKeyDirectory { .. } => "give an empty directory, or one that does not exist yet".to_owned(),
+        KmsError::Damaged { path, .. } if is_audit_log(path) => AUDIT_LOG.to_owned(),
         KmsError::Damaged { .. } => {
             "bring the file back from a backup of the key directory; `cmkfs keys verify` shows what else is damaged"
                 .to_owned()
@@ -217,7 +339,17 @@ fn kms_hint(error: &KmsError) -> Option<String> {
             let mode = if path.is_dir() { "700" } else { "600" };
             format!("`chmod {mode} {}`, and ask yourself who may have read it", path.display())
         }
+        KmsError::NotRecorded(source) => match &**source {
+            KmsError::Damaged { path, .. } if is_audit_log(path) => AUDIT_LOG.to_owned(),
+            _ => "what cannot be written down is not done: make room, or make the key directory writable".to_owned(),
+        },
+        KmsError::Unfinished(_) => {
+            "the next command that opens the key directory finishes it, once it can".to_owned()
+        }
         KmsError::Io { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "nothing was changed; make room on the disk that holds the key directory. Keys can be disabled even now".to_owned()
+            }
             ErrorKind::PermissionDenied => {
                 "the key directory belongs to another user, or --keys DIR or CMKFS_KEYS names the wrong one".to_owned()
             }

@@ -1,13 +1,18 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
-//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `keys`,
-//! `init`, `mount`, `unmount`, `status`, `rewrap`, `rekey`, `generate` one file a noun · `target` a volume or a mount · `obey` what mounts do about a change of a key ·
-//! [`output`] tables and JSON · [`progress`] bars · [`message`] errors for people · [`exit`] exit codes.
+//! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `policy`, `grant`,
+//! `keys`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume`, `rewrap`, `rekey` one file a noun · `target` what these two work on · `obey` what mounts do
+//! about a change of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON ·
+//! [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
 pub mod args;
+pub mod audit;
+pub mod bind;
+pub mod confirm;
 pub mod exit;
 pub mod generate;
+pub mod grant;
 pub mod init;
 pub mod key;
 pub mod keys;
@@ -16,12 +21,16 @@ pub mod message;
 pub mod mount;
 pub mod obey;
 pub mod output;
+pub mod policy;
 pub mod progress;
+pub mod raw;
+pub mod reach;
 pub mod rekey;
 pub mod rewrap;
 pub mod status;
 pub mod target;
 pub mod unmount;
+pub mod volume;
 
 use std::process::ExitCode;
 
@@ -57,12 +66,17 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Init(args) => init::run(global, &args),
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) => status::run(global, &args),
+        Command::Bind(args) => bind::run(global, &args),
+        Command::Volume(command) => volume::run(global, &command),
         Command::Rewrap(args) => rewrap::run(global, &args),
         Command::Rekey(args) => rekey::run(global, &args),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
+        Command::Policy(command) => policy::run(global, command),
+        Command::Grant(command) => grant::run(global, command),
         Command::Keys(command) => keys::run(global, command),
+        Command::Audit(command) => audit::run(global, command),
         Command::Generate(command) => generate::run(command),
     }
 }

@@ -2,6 +2,7 @@
 //! through [`change`]: it asks all mounts to write what is dirty while the key still works, changes the key, and waits until
 //! each mount has said what it did about it.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,15 @@ use serde::Serialize;
 
 use super::args::Global;
 use super::message::CliError;
-use super::output;
-use crate::ids::KeyId;
+use super::output::{self, Format};
+use crate::format::names::VOLUME_FILE;
+use crate::format::volume::VolumeFile;
+use crate::ids::{KeyId, KeyStoreId};
+use crate::kms::KeyService;
 use crate::mount::control::client::{self, AskError};
 use crate::mount::control::protocol::{LeaseState, Obeyed, Request, Response};
-use crate::mount::mountinfo;
-use crate::mount::mountpoint::daemon_of;
+use crate::mount::mountinfo::{self, Mount};
+use crate::mount::mountpoint::{answers, daemon_of, holders_of};
 
 /// The options of every command that mounts have to obey.
 #[derive(Debug, Clone, Copy, Args)]
@@ -41,20 +45,31 @@ pub struct Obedience {
 }
 
 /// A mount that did not say that it obeys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[error("process {process_id}{} has not obeyed: {reason}", on(mountpoint.as_deref()))]
 pub struct Unanswered {
-    /// The daemon.
-    pub process_id: u32,
+    /// The daemon, if there is one.
+    pub process_id: Option<u32>,
     /// What it serves, where that can be found out.
     pub mountpoint: Option<String>,
     /// Why.
     pub reason: String,
 }
 
-fn on(mountpoint: Option<&str>) -> String {
-    mountpoint.map_or_else(String::new, |path| format!(", mounted on {path},"))
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            process_id,
+            mountpoint,
+            reason,
+        } = self;
+        match (mountpoint, process_id) {
+            (Some(path), Some(id)) => write!(f, "{path} (process {id}) has not obeyed: {reason}"),
+            (Some(path), None) => write!(f, "{path} has not obeyed: {reason}"),
+            (None, Some(id)) => write!(f, "the mount of process {id} has not obeyed: {reason}"),
+            (None, None) => write!(f, "{reason}"),
+        }
+    }
 }
 
 /// Has every mount write what is dirty under a key, makes the change, and has every mount obey it. Neither waits longer than
@@ -63,22 +78,22 @@ fn on(mountpoint: Option<&str>) -> String {
 /// # Errors
 /// Why it was not made. That a mount does not obey is in the result, for [`Obedience::report`].
 pub fn change<T>(
-    keys: &Path,
+    service: &KeyService,
     args: ObeyArgs,
     key_id: KeyId,
     make: impl FnOnce() -> Result<T, CliError>,
 ) -> Result<(T, Obedience), CliError> {
     let start = Instant::now();
     let patience = Duration::from_secs(args.timeout);
-    prepare(keys, key_id, start + patience / PREPARATION);
+    prepare(service, key_id, start + patience / PREPARATION);
     let made = make()?;
-    Ok((made, announce(keys, key_id, start + patience)))
+    Ok((made, announce(service, key_id, start + patience)))
 }
 
 /// Has every mount write what is dirty under a key, while it works. What cannot be written is a warning: the change must not
 /// depend on it.
-pub fn prepare(keys: &Path, key_id: KeyId, deadline: Instant) {
-    let asked = match client::ask_all(keys, &Request::Prepare { key_id }, deadline) {
+pub fn prepare(service: &KeyService, key_id: KeyId, deadline: Instant) {
+    let asked = match client::ask_all(service.dir(), &Request::Prepare { key_id }, deadline) {
         Ok(asked) => asked,
         Err(error) => return log::warn!("running mounts cannot be asked: {error}"),
     };
@@ -97,17 +112,21 @@ pub fn prepare(keys: &Path, key_id: KeyId, deadline: Instant) {
 
 /// Tells every mount that a key has changed, and waits until each has said what it did.
 #[must_use]
-pub fn announce(keys: &Path, key_id: KeyId, deadline: Instant) -> Obedience {
+pub fn announce(service: &KeyService, key_id: KeyId, deadline: Instant) -> Obedience {
+    let unanswered = match service.key_status(key_id) {
+        Ok(()) => Vec::new(),
+        Err(_) => dead_and_in_use(service.store_id()),
+    };
     let mut obedience = Obedience {
         key_id,
         mounts: Vec::new(),
-        unanswered: Vec::new(),
+        unanswered,
     };
-    let asked = match client::ask_all(keys, &Request::Obey { key_id }, deadline) {
+    let asked = match client::ask_all(service.dir(), &Request::Obey { key_id }, deadline) {
         Ok(asked) => asked,
         Err(error) => {
             obedience.unanswered.push(Unanswered {
-                process_id: 0,
+                process_id: None,
                 mountpoint: None,
                 reason: format!("running mounts cannot be listed: {error}"),
             });
@@ -125,7 +144,7 @@ pub fn announce(keys: &Path, key_id: KeyId, deadline: Instant) -> Obedience {
             Err(error) => error.to_string(),
         };
         obedience.unanswered.push(Unanswered {
-            process_id: asked.process_id,
+            process_id: Some(asked.process_id),
             mountpoint: mountpoint_of(asked.process_id),
             reason,
         });
@@ -133,7 +152,56 @@ pub fn announce(keys: &Path, key_id: KeyId, deadline: Instant) -> Obedience {
     obedience
 }
 
+/// Mounts whose daemon was killed, and that programs still use: what the kernel had cached of open files they can go on
+/// reading, and nobody is left who could have it dropped.
+fn dead_and_in_use(store: KeyStoreId) -> Vec<Unanswered> {
+    let mounts = mountinfo::list().unwrap_or_default();
+    let is_dead = |mount: &&Mount| {
+        mount.is_cmkfs()
+            && may_be_of(mount, store)
+            && daemon_of(mount).is_none()
+            && !answers(&mount.mountpoint)
+    };
+    let in_use = mounts.iter().filter(is_dead).filter_map(|mount| {
+        let holders = holders_of(mount);
+        let names: Vec<_> = holders.iter().map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| Unanswered {
+            process_id: None,
+            mountpoint: Some(mount.mountpoint.to_string_lossy().into_owned()),
+            reason: format!(
+                "its daemon is gone, and what is cached of open files stays readable to {}",
+                names.join(", ")
+            ),
+        })
+    });
+    in_use.collect()
+}
+
+/// Whether the volume of a mount belongs to this key directory, as far as its volume file can be read.
+fn may_be_of(mount: &Mount, store: KeyStoreId) -> bool {
+    let bytes = std::fs::read(Path::new(&mount.source).join(VOLUME_FILE)).ok();
+    let volume = bytes.and_then(|bytes| VolumeFile::decode(&bytes).ok());
+    volume.is_none_or(|volume| volume.key_store_id() == store)
+}
+
 impl Obedience {
+    /// Says what was done, and what each mount did about it.
+    ///
+    /// # Errors
+    /// [`CliError::Unanswered`] where a mount has not said that it obeys.
+    pub fn conclude(self, global: &Global, format: Format, done: &str) -> Result<(), CliError> {
+        match format {
+            Format::Json => {
+                output::json(&self)?;
+                self.check()
+            }
+            Format::Table => {
+                output::done(global, done)?;
+                self.report(global)
+            }
+        }
+    }
+
     /// Prints what each mount did, a line each.
     ///
     /// # Errors
@@ -184,8 +252,7 @@ fn line(obeyed: &Obeyed) -> String {
 
 fn mountpoint_of(process_id: u32) -> Option<String> {
     let mounts = mountinfo::list().unwrap_or_default();
-    let served =
-        |mount: &&mountinfo::Mount| mount.is_cmkfs() && daemon_of(mount) == Some(process_id);
+    let served = |mount: &&Mount| mount.is_cmkfs() && daemon_of(mount) == Some(process_id);
     let mount = mounts.iter().find(served)?;
     Some(mount.mountpoint.to_string_lossy().into_owned())
 }

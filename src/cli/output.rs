@@ -108,7 +108,7 @@ fn finish(mut table: Table) -> Result<(), CliError> {
 }
 
 /// Text from a record must not drive the terminal, nor break its row.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let plain = (!c.is_control()).then_some(c);

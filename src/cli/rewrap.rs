@@ -13,7 +13,8 @@ use super::target::{self, Interrupt, Target};
 use crate::fs::ROOT_NODE;
 use crate::kms::key::KeyRef;
 use crate::mount::control::protocol::{Request, Response};
-use crate::volume::{binding_to, rewrap};
+use crate::volume::keys::binding_of;
+use crate::volume::rewrap;
 
 /// The arguments of `cmkfs rewrap`.
 #[derive(Debug, Clone, Args)]
@@ -49,7 +50,7 @@ pub fn run(global: &Global, args: &RewrapArgs) -> Result<(), CliError> {
             }
         }
         Target::Offline(volume) => {
-            let to = args.to.as_ref().map(binding_to);
+            let to = args.to.as_ref().map(binding_of);
             let mut progress = |at| target::show(&bar, at, &interrupt);
             let report = rewrap::rewrap(&volume, ROOT_NODE, to.as_ref(), &mut progress)?;
             target::close(&volume, &args.path)?;

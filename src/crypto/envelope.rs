@@ -5,6 +5,7 @@
 use subtle::ConstantTimeEq;
 
 use super::aead::AeadKey;
+use super::direct::DirectKey;
 use super::kdf::{Kdf, Purpose};
 use super::random;
 use crate::format::envelope::{EncryptionContext, Envelope};
@@ -27,18 +28,26 @@ pub struct WrappingKey {
     key_id: KeyId,
     material_id: MaterialId,
     aead: AeadKey,
+    direct: DirectKey,
 }
 
 impl WrappingKey {
     /// Derives the wrapping key of a material.
     #[must_use]
     pub fn new(key_id: KeyId, material_id: MaterialId, material: &Secret<32>) -> Self {
-        let aead = AeadKey::new(&Kdf::new(material).derive(Purpose::Wrap));
+        let material = Kdf::new(material);
         Self {
             key_id,
             material_id,
-            aead,
+            aead: AeadKey::new(&material.derive(Purpose::Wrap)),
+            direct: DirectKey::new(key_id, material_id, &material),
         }
+    }
+
+    /// What encrypts small secrets under the same material.
+    #[must_use]
+    pub const fn direct(&self) -> &DirectKey {
+        &self.direct
     }
 
     /// The CMK this belongs to.

@@ -11,6 +11,8 @@ use crate::secret::Secret;
 pub enum Purpose {
     /// CMK material → the key that wraps data keys.
     Wrap,
+    /// CMK material → the key that encrypts small secrets directly.
+    Encrypt,
     /// Data key → the commitment stored in its envelope.
     Commit,
     /// Data key → the key of a file's blocks.
@@ -29,6 +31,10 @@ pub enum Purpose {
     Volume,
     /// Root key of a key directory → the key that seals its records.
     Record,
+    /// Root key of a key directory → the key that chains its audit log.
+    Audit,
+    /// Stretched passphrase → the key that seals a backup of a key directory.
+    Backup,
     /// Root key file or stretched passphrase → the key that seals the root key of a key directory.
     Root,
 }
@@ -39,6 +45,7 @@ impl Purpose {
     pub const fn info(self) -> &'static [u8] {
         match self {
             Self::Wrap => b"cmkfs v1 wrap",
+            Self::Encrypt => b"cmkfs v1 encrypt",
             Self::Commit => b"cmkfs v1 commit",
             Self::Content => b"cmkfs v1 content",
             Self::Header => b"cmkfs v1 header",
@@ -48,6 +55,8 @@ impl Purpose {
             Self::XattrValue => b"cmkfs v1 xattr value",
             Self::Volume => b"cmkfs v1 volume",
             Self::Record => b"cmkfs v1 record",
+            Self::Audit => b"cmkfs v1 audit",
+            Self::Backup => b"cmkfs v1 backup",
             Self::Root => b"cmkfs v1 root",
         }
     }

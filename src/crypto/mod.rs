@@ -1,11 +1,13 @@
 //! Cryptography: the only files that name cipher crates. No I/O, no policy.
 //!
-//! [`aead`] AES-256-GCM-SIV · [`kdf`] HKDF-SHA256 and its labels · [`random`] nonces · [`envelope`] wrapped data keys ·
+//! [`aead`] AES-256-GCM-SIV · [`kdf`] HKDF-SHA256 and its labels · [`random`] nonces · [`envelope`] wrapped data keys · [`direct`] small secrets ·
 //! [`object`] the keys of one object · [`block`] file blocks · [`name`] names · [`header`] sealed headers and the volume
-//! file · [`symlink`] targets · [`xattr`] extended attributes · [`passphrase`] Argon2id.
+//! file · [`symlink`] targets · [`xattr`] extended attributes · [`passphrase`] Argon2id · [`chain`] HMAC-SHA256 over what was before.
 
 pub mod aead;
 pub mod block;
+pub mod chain;
+pub mod direct;
 pub mod envelope;
 pub mod header;
 pub mod kdf;

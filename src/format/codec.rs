@@ -23,7 +23,7 @@ pub enum FormatError {
         what: &'static str,
     },
     /// Written by a later version of cmkfs.
-    #[error("{what}: format version {version} is unknown to this cmkfs (it knows 1)")]
+    #[error("{what}: format version {version} is unknown to this cmkfs")]
     Version {
         /// The structure.
         what: &'static str,

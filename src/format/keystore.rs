@@ -1,5 +1,7 @@
 //! The files of a key directory: the store file and the frame of sealed records. Bytes only; docs/KEYSTORE.md is its twin.
 
+use std::ops::RangeInclusive;
+
 use bincode::{Decode, Encode};
 
 use super::codec::{self, FormatError};
@@ -19,6 +21,8 @@ pub const RECORD_TAG_LEN: usize = 16;
 const STORE_MAGIC: [u8; 8] = *b"cmkfskey";
 const RECORD_MAGIC: [u8; 8] = *b"cmkfsrec";
 const VERSION: u16 = 1;
+/// Since this version of the store file there is an audit log beside it.
+const WITH_AUDIT_LOG: u16 = 2;
 const STORE: &str = "key store file";
 const RECORD: &str = "key store record";
 
@@ -62,7 +66,7 @@ impl StoreFile {
     pub const fn new(store: KeyStoreId, protection: Protection) -> Self {
         Self {
             magic: STORE_MAGIC,
-            version: VERSION,
+            version: WITH_AUDIT_LOG,
             protection: protection as u8,
             reserved: 0,
             store_id: store.0,
@@ -80,6 +84,21 @@ impl StoreFile {
     #[must_use]
     pub const fn store_id(&self) -> KeyStoreId {
         KeyStoreId(self.store_id)
+    }
+
+    /// Whether there must be an audit log: only the first version of cmkfs made key directories without.
+    #[must_use]
+    pub const fn has_audit_log(&self) -> bool {
+        self.version >= WITH_AUDIT_LOG
+    }
+
+    /// The same with an audit log; its root key is to be sealed anew.
+    #[must_use]
+    pub const fn with_audit_log(self) -> Self {
+        Self {
+            version: WITH_AUDIT_LOG,
+            ..self
+        }
     }
 
     /// What protects the root key.
@@ -113,7 +132,12 @@ impl StoreFile {
     /// [`FormatError`] for anything this version does not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let file: Self = codec::decode(STORE, STORE_LEN, bytes)?;
-        check(STORE, file.magic, STORE_MAGIC, file.version, file.reserved)?;
+        check(
+            STORE,
+            (file.magic, STORE_MAGIC),
+            (file.version, VERSION..=WITH_AUDIT_LOG),
+            file.reserved,
+        )?;
         let without_cost = (file.memory_kib, file.passes, file.lanes) == (0, 0, 0);
         match file.protection {
             1 if without_cost && file.salt == [0; 16] => Ok(file),
@@ -193,9 +217,8 @@ impl RecordHeader {
         let header: Self = codec::decode(RECORD, RECORD_PAYLOAD, header)?;
         check(
             RECORD,
-            header.magic,
-            RECORD_MAGIC,
-            header.version,
+            (header.magic, RECORD_MAGIC),
+            (header.version, VERSION..=VERSION),
             header.reserved,
         )?;
         let expected = least.saturating_add(header.payload_len as usize);
@@ -211,15 +234,14 @@ impl RecordHeader {
 
 fn check(
     what: &'static str,
-    magic: [u8; 8],
-    expected: [u8; 8],
-    version: u16,
+    (magic, expected): ([u8; 8], [u8; 8]),
+    (version, known): (u16, RangeInclusive<u16>),
     reserved: u8,
 ) -> Result<(), FormatError> {
     if magic != expected {
         return Err(FormatError::Magic { what });
     }
-    if version != VERSION {
+    if !known.contains(&version) {
         return Err(FormatError::Version { what, version });
     }
     if reserved != 0 {
@@ -244,7 +266,7 @@ mod tests {
         file.root_key = [10; 32];
         file.tag = [11; 16];
         let bytes = file.encode();
-        assert_eq!(&bytes[..12], b"cmkfskey\x01\0\x02\0");
+        assert_eq!(&bytes[..12], b"cmkfskey\x02\0\x02\0");
         assert_eq!(&bytes[12..28], &[7; 16]);
         assert_eq!(&bytes[28..40], &[4, 3, 2, 1, 3, 0, 0, 0, 4, 0, 0, 0]);
         assert_eq!(&bytes[40..56], &[8; 16]);

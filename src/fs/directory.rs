@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -35,6 +35,9 @@ pub struct DirectoryState {
     /// Its header is known to be on the disk. Not known of a directory that is new in the table: this mount may have
     /// made it, and the transport forgotten it since.
     pub synced: AtomicBool,
+    /// Shared by whoever makes an entry or uses an attribute, from the moment it has the directory's keys until that is
+    /// done; whoever binds the directory, which changes its keys, has it alone.
+    pub binding: RwLock<()>,
 }
 
 /// A directory's header, opened.
@@ -50,6 +53,17 @@ impl DirectoryState {
     /// The descriptor, if one is still open.
     pub fn descriptor(&self) -> Option<Arc<OwnedFd>> {
         self.descriptor.lock().upgrade()
+    }
+
+    /// The header, if it was read.
+    pub fn known_header(&self) -> Option<Arc<DirectoryHeader>> {
+        self.header.lock().clone()
+    }
+
+    /// Keeps the directory's keys what they are for as long as the result lives. Recursive: a rename needs it of two
+    /// directories, in any order.
+    pub fn keep_binding(&self) -> RwLockReadGuard<'_, ()> {
+        self.binding.read_recursive()
     }
 
     /// Remembers a descriptor for as long as somebody keeps it open.
@@ -83,10 +97,7 @@ impl Inode {
     fn heal(&self, core: &Core, directory: BorrowedFd<'_>) -> FsResult<DirectoryHeader> {
         let parent = self.parent().ok_or(Damage::HeaderMissing)?;
         check_empty(core, directory, c".").map_err(|_| Damage::HeaderMissing)?;
-        match core.backing.remove(directory, &own_name(DIRECTORY_FILE)) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        remove_if_there(core, directory, &own_name(DIRECTORY_FILE))?;
         let header = write_header(core, directory, &parent.header(core)?.binding)?;
         log::warn!("an empty directory had lost its header and got a new one");
         Ok(header)
@@ -95,6 +106,8 @@ impl Inode {
     /// Wraps the directory's data key anew, under the current material of the CMK that it is bound to; with `to`, binds it
     /// to that one first. One write of one sector: the header is the old one or the new one at every moment.
     pub fn rewrap_header(&self, core: &Core, to: Option<&KeyBinding>) -> FsResult<Rewrapped> {
+        // Nobody binds it meanwhile, which would give it another data key.
+        let _bound = self.directory.keep_binding();
         let read = self.header(core)?;
         let mut known = self.directory.header.lock();
         let old = known.clone().unwrap_or(read);
@@ -175,6 +188,44 @@ pub fn write_header(
     directory: impl AsFd,
     binding: &KeyBinding,
 ) -> FsResult<DirectoryHeader> {
+    let (header, _) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    Ok(header)
+}
+
+/// Where a header lies that is to take the place of a directory's own, or has made way for it.
+pub fn header_aside() -> CString {
+    own_name(&format!("{TEMPORARY_PREFIX}{DIRECTORY_FILE}"))
+}
+
+/// Writes a new header beside a directory's own, and puts it on the disk.
+pub fn write_header_aside(
+    core: &Core,
+    directory: BorrowedFd<'_>,
+    binding: &KeyBinding,
+) -> FsResult<DirectoryHeader> {
+    let aside = header_aside();
+    let written = write_header_at(core, directory, &aside, binding)
+        .and_then(|(header, file)| Ok(core.backing.sync(file, false).map(|()| header)?));
+    if written.is_err() {
+        let _ = core.backing.remove(directory, &aside);
+    }
+    written
+}
+
+/// Removes one of cmkfs's own files.
+pub fn remove_if_there(core: &Core, directory: BorrowedFd<'_>, name: &CStr) -> FsResult<()> {
+    match core.backing.remove(directory, name) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_header_at(
+    core: &Core,
+    directory: impl AsFd,
+    name: &CStr,
+    binding: &KeyBinding,
+) -> FsResult<(DirectoryHeader, OwnedFd)> {
     let object = Object::create(&core.ring, ObjectKind::Directory, binding)?;
     let state = SealedState {
         size: 0,
@@ -185,20 +236,21 @@ pub fn write_header(
     };
     let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    let file = core
-        .backing
-        .open(directory, &own_name(DIRECTORY_FILE), flags, 0o600)?;
+    let file = core.backing.open(directory, name, flags, 0o600)?;
     core.backing.write(&file, &bytes, 0)?;
-    Ok(DirectoryHeader {
-        object,
-        binding: binding.clone(),
-    })
+    let binding = binding.clone();
+    Ok((DirectoryHeader { object, binding }, file))
 }
 
 impl DirectoryState {
     /// Takes over the header that was just written for a new directory.
     pub fn install_header(&self, header: DirectoryHeader) {
         self.header.lock().get_or_insert_with(|| Arc::new(header));
+    }
+
+    /// Takes over the header that has taken the place of the one before.
+    pub fn replace_header(&self, header: DirectoryHeader) {
+        *self.header.lock() = Some(Arc::new(header));
     }
 }
 
@@ -264,8 +316,29 @@ impl EntryName {
     }
 }
 
-/// Decrypts a long entry's name: `object` is its backing name.
-pub fn read_long(
+/// Decrypts the name of an entry: `object` is its backing name. `None` for what is cmkfs's own, or has gone meanwhile.
+pub fn open_entry_name(
+    core: &Core,
+    directory: impl AsFd,
+    keys: &ObjectKeys,
+    object: &CStr,
+) -> FsResult<Option<Vec<u8>>> {
+    let tampered = || FsError::from(Damage::Authentication { what: "a name" });
+    match BackingName::classify(object.to_bytes()) {
+        BackingName::Reserved | BackingName::Temporary => Ok(None),
+        BackingName::Inline(text) => names::from_text(text)
+            .and_then(|encrypted| name::open(keys, encrypted).ok())
+            .map(Some)
+            .ok_or_else(tampered),
+        BackingName::Long => match read_long(core, directory, keys, object) {
+            Err(error) if error.errno() == Errno::NOENT => Ok(None),
+            opened => opened.map(Some),
+        },
+        BackingName::Foreign => Err(tampered()),
+    }
+}
+
+fn read_long(
     core: &Core,
     directory: impl AsFd,
     keys: &ObjectKeys,

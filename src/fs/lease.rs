@@ -1,9 +1,9 @@
 //! Leases: data keys are held, not owned. Every object key in memory belongs to the lease of the CMK that wraps it.
-//! Revoking a lease waits for the operations that are using its keys, wipes the keys, and makes every later operation
-//! fail with the reason; restoring it lets them be unwrapped again. Lock order: lease state, then an object's key slot.
+//! Closing a lease waits for the operations that are using its keys and makes every later operation fail with the reason;
+//! then the keys can be wiped. Restoring it lets them be unwrapped again. Lock order: lease state, then an object's key slot.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -78,32 +78,40 @@ impl Lease {
         holders.push(holder);
     }
 
-    /// Waits for the operations under way, then wipes every key held under this lease. Says how many objects held one.
-    fn revoke(&self, why: KeyUnavailable) -> usize {
+    /// Waits for the operations under way; refuses from then on. Says whether it held before.
+    fn close(&self, why: KeyUnavailable) -> bool {
         *self.why.lock() = why;
         self.closing.store(true, Ordering::Release);
-        let mut state = self.state.write();
-        *state = Err(why);
+        std::mem::replace(&mut *self.state.write(), Err(why)).is_ok()
+    }
+
+    /// Wipes every key held under this lease, which is closed. Says how many objects held one.
+    fn wipe(&self) -> usize {
         let holders = std::mem::take(&mut *self.holders.lock());
         let alive: Vec<_> = holders.iter().filter_map(Weak::upgrade).collect();
         alive.iter().for_each(|holder| holder.wipe_keys());
         alive.len()
     }
 
-    fn restore(&self) {
-        *self.state.write() = Ok(());
+    /// Says whether it was closed before.
+    fn restore(&self) -> bool {
+        let was_closed = std::mem::replace(&mut *self.state.write(), Ok(())).is_err();
         self.closing.store(false, Ordering::Release);
+        was_closed
     }
 }
 
 /// The leases of a mounted volume, one a CMK.
 #[derive(Debug, Default)]
-pub struct Leases(RwLock<HashMap<KeyId, Arc<Lease>>>);
+pub struct Leases {
+    known: RwLock<HashMap<KeyId, Arc<Lease>>>,
+    revoked: AtomicUsize,
+}
 
 impl Leases {
     /// The lease of a CMK.
     pub(super) fn of(&self, key: KeyId) -> Arc<Lease> {
-        if let Some(lease) = self.0.read().get(&key) {
+        if let Some(lease) = self.known.read().get(&key) {
             return Arc::clone(lease);
         }
         let fresh = || {
@@ -115,13 +123,13 @@ impl Leases {
                 holders: Mutex::new(Vec::new()),
             })
         };
-        Arc::clone(self.0.write().entry(key).or_insert_with(fresh))
+        Arc::clone(self.known.write().entry(key).or_insert_with(fresh))
     }
 
     /// Every CMK that has a lease, and whether it holds.
     #[must_use]
     pub fn list(&self) -> Vec<(KeyId, Result<(), KeyUnavailable>)> {
-        self.0
+        self.known
             .read()
             .iter()
             .map(|(key, lease)| (*key, *lease.state.read()))
@@ -133,7 +141,7 @@ impl Leases {
     /// # Errors
     /// Why its lease was revoked.
     pub fn state(&self, key: KeyId) -> Result<(), KeyUnavailable> {
-        self.0
+        self.known
             .read()
             .get(&key)
             .map_or(Ok(()), |lease| *lease.state.read())
@@ -142,7 +150,7 @@ impl Leases {
     /// How many data keys of a CMK are in memory.
     #[must_use]
     pub fn data_keys(&self, key: KeyId) -> u64 {
-        let leases = self.0.read();
+        let leases = self.known.read();
         let count = |lease: &Arc<Lease>| {
             let holders = lease.holders.lock();
             let alive = holders.iter().filter(|holder| holder.strong_count() > 0);
@@ -151,14 +159,31 @@ impl Leases {
         leases.get(&key).map_or(0, count)
     }
 
-    /// Revokes the lease of a CMK: waits for operations under way, wipes its data keys, refuses from now on. Says how
-    /// many objects held a key.
-    pub fn revoke(&self, key: KeyId, why: KeyUnavailable) -> usize {
-        self.of(key).revoke(why)
+    /// Whether any CMK is withdrawn.
+    #[must_use]
+    pub fn any_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire) > 0
+    }
+
+    /// Closes the lease of a CMK: waits for operations under way, refuses from now on. Its data keys are still there.
+    pub(super) fn close(&self, key: KeyId, why: KeyUnavailable) {
+        let lease = self.of(key);
+        // Before, so that whoever finds it closed finds this too.
+        self.revoked.fetch_add(1, Ordering::AcqRel);
+        if !lease.close(why) {
+            self.revoked.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Wipes the data keys of a CMK whose lease is closed. Says how many objects held one.
+    pub(super) fn wipe(&self, key: KeyId) -> usize {
+        self.of(key).wipe()
     }
 
     /// Lets a CMK be used again: data keys are unwrapped anew as they are needed.
     pub fn restore(&self, key: KeyId) {
-        self.of(key).restore();
+        if self.of(key).restore() {
+            self.revoked.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }

@@ -170,6 +170,12 @@ impl Object {
         }
     }
 
+    /// Runs `work` with the object's keys if they are in memory. Only for whoever has closed the lease, and wipes the keys
+    /// next.
+    pub(super) fn with_closed_keys<T>(&self, work: impl FnOnce(&ObjectKeys) -> T) -> Option<T> {
+        self.keys.read().as_ref().map(work)
+    }
+
     /// Stores the keys. The caller is inside the lease, so no revocation comes between this and the use of the keys.
     fn install(&self, data_key: &DataKey) {
         let mut keys = self.keys.write();

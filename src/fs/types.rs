@@ -214,6 +214,8 @@ pub struct DirectoryEntry<'a> {
     pub name: &'a OsStr,
     /// For `read_directory_plus`: its attributes, looked up (and counted as one lookup) for all but "." and "..".
     pub attributes: Option<Attributes>,
+    /// Its own CMK is withdrawn: neither the entry nor the attributes may be believed without asking.
+    pub is_withdrawn: bool,
 }
 
 /// Whether the receiver of a listing has room for more.

@@ -5,16 +5,19 @@
 //! damaged key directory, not an unfinished one.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::alias::{AliasName, AliasRecord};
+use super::audit::{self, AUDIT, Recorder};
 use super::error::KmsError;
+use super::event::Event;
+use super::journal::{self, JOURNAL, STAGED};
 use super::key::{Description, KeyManager, KeyRecord, Tags};
-use super::root::{self, NewProtection, PassphraseSource, Protector, ROOT_KEY, STORE};
+use super::reserve;
+use super::root::{self, NewProtection, PassphraseSource, Protector, ROOT_KEY, STORE, Unlocked};
 use super::seal::Sealer;
 use super::storage::{self, Lock};
 use super::store::{self, ALIASES, KEYS, KeyStore};
-use crate::clock::Clock;
+use super::transaction;
 use crate::crypto::passphrase::Passphrase;
 use crate::ids::KeyStoreId;
 use crate::secret::Secret;
@@ -24,7 +27,13 @@ const CREATING: &str = "creating";
 pub const MOUNTS: &str = "mounts";
 
 /// Opens the key directory at `dir`.
-pub(super) fn open(dir: &Path, passphrases: &dyn PassphraseSource) -> Result<KeyStore, KmsError> {
+///
+/// Finishes what a process that died left unfinished, and starts an audit log where the first version made none.
+pub(super) fn open(
+    dir: &Path,
+    passphrases: &dyn PassphraseSource,
+    recorder: &Recorder,
+) -> Result<KeyStore, KmsError> {
     let Some(file) = store::read_store_file(dir)? else {
         return Err(if started(dir)? || !keys_without_store(dir)? {
             KmsError::NoStore {
@@ -42,8 +51,39 @@ pub(super) fn open(dir: &Path, passphrases: &dyn PassphraseSource) -> Result<Key
         storage::discard(&dir.join(CREATING))?;
         storage::sync(dir)?;
     }
-    let root_key = root::unlock(dir, &file, passphrases)?;
-    Ok(KeyStore::new(dir, Sealer::new(file.store_id(), &root_key)))
+    let unlocked = root::unlock(dir, &file, passphrases)?;
+    let store = KeyStore::new(dir, Sealer::new(file.store_id(), &unlocked.root_key));
+    if !file.has_audit_log() {
+        start_audit_log(&store, &unlocked, recorder)?;
+    }
+    if journal::is_unfinished(dir)? {
+        match transaction::take_turn(&store) {
+            Ok(_) => {}
+            // What cannot be finished can still be looked at; whoever wants to change something is told.
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    Ok(store)
+}
+
+fn start_audit_log(
+    store: &KeyStore,
+    unlocked: &Unlocked,
+    recorder: &Recorder,
+) -> Result<(), KmsError> {
+    let dir = store.dir();
+    let _lock = Lock::exclusive(dir)?;
+    let Some(file) = store::read_store_file(dir)?.filter(|file| !file.has_audit_log()) else {
+        return store.check();
+    };
+    storage::discard(&dir.join(AUDIT))?;
+    audit::make(dir, &store.sealer)?;
+    let event = Event::new("CreateAuditLog").by_itself();
+    transaction::record(store, recorder, [&event])?;
+    reserve::refill(dir);
+    // Last: from here on the log must be there.
+    let file = unlocked.seal_into(file.with_audit_log());
+    storage::replace(dir, STORE, &file.encode())
 }
 
 /// Opens the key directory at `dir`, or makes it if there is none. Also says whether it was made here.
@@ -51,9 +91,9 @@ pub(super) fn open_or_create(
     dir: &Path,
     protection: NewProtection,
     passphrases: &dyn PassphraseSource,
-    clock: &Arc<dyn Clock>,
+    recorder: &Recorder,
 ) -> Result<(KeyStore, bool), KmsError> {
-    match open(dir, passphrases) {
+    match open(dir, passphrases, recorder) {
         Err(KmsError::NoStore { .. }) => {}
         opened => return Ok((opened?, false)),
     }
@@ -84,29 +124,31 @@ pub(super) fn open_or_create(
     let lock = Lock::exclusive(dir)?;
     if storage::stat(&dir.join(STORE))?.is_some() {
         drop(lock);
-        return Ok((open_made_meanwhile(dir, protector, passphrases)?, false));
+        let opened = open_made_meanwhile(dir, protector, passphrases, recorder)?;
+        return Ok((opened, false));
     }
     if started(dir)? {
-        for leftover in [KEYS, ALIASES, ROOT_KEY] {
+        for leftover in [KEYS, ALIASES, AUDIT, STAGED, ROOT_KEY] {
             storage::discard(&dir.join(leftover))?;
         }
     } else if keys_without_store(dir)? {
         return Err(lost_store_file(dir));
     }
-    Ok((make(dir, &protector, clock)?, true))
+    Ok((make(dir, &protector, recorder)?, true))
 }
 
-fn make(dir: &Path, protector: &Protector, clock: &Arc<dyn Clock>) -> Result<KeyStore, KmsError> {
+fn make(dir: &Path, protector: &Protector, recorder: &Recorder) -> Result<KeyStore, KmsError> {
     storage::replace(dir, CREATING, b"")?;
     let (file, root_key) = root::make(KeyStoreId::random(), protector)?;
     let sealer = Sealer::new(file.store_id(), &root_key);
     if let Protector::File(secret) = protector {
         storage::replace(dir, ROOT_KEY, secret.expose())?;
     }
-    for part in [KEYS, ALIASES] {
+    for part in [KEYS, ALIASES, STAGED] {
         storage::make_dir(&dir.join(part))?;
     }
-    let now = clock.now();
+    audit::make(dir, &sealer)?;
+    let now = recorder.now();
     let material = Secret::random()?;
     let description = Description::new("The key that is used where none is named".to_owned())?;
     let key = KeyRecord::new(
@@ -114,7 +156,7 @@ fn make(dir: &Path, protector: &Protector, clock: &Arc<dyn Clock>) -> Result<Key
         KeyManager::Cmkfs,
         description,
         Tags::default(),
-        &material,
+        Some(&material),
     );
     store::write_new_key(dir, &sealer, &key, &material)?;
     let alias = AliasRecord {
@@ -124,10 +166,28 @@ fn make(dir: &Path, protector: &Protector, clock: &Arc<dyn Clock>) -> Result<Key
         last_updated_date: now,
     };
     store::write_alias(dir, &sealer, 1, &alias)?;
+    let store = KeyStore::new(dir, sealer);
+    let events = first_events(&key, &alias);
+    transaction::record(&store, recorder, &events)?;
+    reserve::refill(dir);
     storage::replace(dir, STORE, &file.encode())?;
     storage::discard(&dir.join(CREATING))?;
     storage::sync(dir)?;
-    Ok(KeyStore::new(dir, sealer))
+    Ok(store)
+}
+
+/// What the audit log begins with.
+fn first_events(key: &KeyRecord, alias: &AliasRecord) -> [Event; 3] {
+    let mut of_key = Event::new("CreateKey").by_itself();
+    of_key.about(key.key_id);
+    if let Some(id) = key.current_key_material_id {
+        of_key.material(id);
+    }
+    let mut of_alias = Event::new("CreateAlias")
+        .by_itself()
+        .with("aliasName", alias.alias_name.as_str());
+    of_alias.about(key.key_id);
+    [Event::new("CreateKeyStore"), of_key, of_alias]
 }
 
 /// Another process made the key directory while this one asked for a passphrase: the same passphrase must open it.
@@ -135,6 +195,7 @@ fn open_made_meanwhile(
     dir: &Path,
     protector: Protector,
     passphrases: &dyn PassphraseSource,
+    recorder: &Recorder,
 ) -> Result<KeyStore, KmsError> {
     struct Given(parking_lot::Mutex<Option<Passphrase>>);
     impl PassphraseSource for Given {
@@ -148,9 +209,10 @@ fn open_made_meanwhile(
         }
     }
     match protector {
-        Protector::File(_) => open(dir, passphrases),
+        Protector::File(_) => open(dir, passphrases, recorder),
         Protector::Passphrase(_, passphrase) => {
-            open(dir, &Given(parking_lot::Mutex::new(Some(passphrase))))
+            let given = Given(parking_lot::Mutex::new(Some(passphrase)));
+            open(dir, &given, recorder)
         }
     }
 }
@@ -177,11 +239,13 @@ fn lost_store_file(dir: &Path) -> KmsError {
 
 /// A mistyped path must not put keys among somebody's documents.
 fn refuse_foreign(dir: &Path) -> Result<(), KmsError> {
-    const OURS: [&str; 7] = [
+    const OURS: [&str; 9] = [
         STORE,
         ROOT_KEY,
         KEYS,
         ALIASES,
+        AUDIT,
+        JOURNAL,
         storage::LOCK,
         CREATING,
         MOUNTS,
@@ -203,23 +267,29 @@ fn refuse_foreign(dir: &Path) -> Result<(), KmsError> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::kms::audit::identity::Identity;
     use crate::kms::service::tests::Never;
     use std::fs;
+    use std::sync::Arc;
+
+    fn recorder() -> Recorder {
+        Recorder::new(Identity::named("somebody", 1000), Arc::new(SystemClock))
+    }
 
     fn create(dir: &Path) -> Result<(KeyStore, bool), KmsError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        open_or_create(dir, NewProtection::RootKeyFile, &Never, &clock)
+        open_or_create(dir, NewProtection::RootKeyFile, &Never, &recorder())
     }
 
     #[test]
     fn a_creation_cut_short_anywhere_is_made_anew() {
         // Each prefix of the steps, in the order they become durable.
-        let steps: [&[&str]; 5] = [
+        let steps: [&[&str]; 6] = [
             &[],
             &[CREATING],
             &[CREATING, ROOT_KEY],
             &[CREATING, ROOT_KEY, KEYS],
             &[CREATING, ROOT_KEY, KEYS, ALIASES],
+            &[CREATING, ROOT_KEY, KEYS, ALIASES, STAGED, AUDIT],
         ];
         for there in steps {
             let dir = tempfile::tempdir().unwrap();
@@ -232,7 +302,7 @@ mod tests {
                 }
             }
             assert!(matches!(
-                open(dir.path(), &Never),
+                open(dir.path(), &Never, &recorder()),
                 Err(KmsError::NoStore { .. })
             ));
             assert!(create(dir.path()).unwrap().1, "{there:?}");
@@ -248,7 +318,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id = create(dir.path()).unwrap().0.id();
         fs::write(dir.path().join(CREATING), "").unwrap();
-        assert_eq!(open(dir.path(), &Never).unwrap().id(), id);
+        assert_eq!(open(dir.path(), &Never, &recorder()).unwrap().id(), id);
         assert!(!dir.path().join(CREATING).exists());
     }
 
@@ -260,7 +330,7 @@ mod tests {
         let before = storage::names(&dir.path().join(KEYS)).unwrap();
         for result in [
             create(dir.path()).map(|_| ()),
-            open(dir.path(), &Never).map(|_| ()),
+            open(dir.path(), &Never, &recorder()).map(|_| ()),
         ] {
             let Err(KmsError::Damaged { path, .. }) = result else {
                 panic!("not refused");

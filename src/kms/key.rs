@@ -1,4 +1,4 @@
-//! What is known of a CMK: its stored record, and its metadata in AWS's field names (DescribeKey, CreateKey).
+//! The words of a CMK: how it is named, who looks after it, its tags and description.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,11 +8,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::alias::{AliasName, PREFIX};
 use super::error::KmsError;
-use super::state::KeyState;
+pub use super::metadata::KeyMetadata;
+pub(super) use super::record::KeyRecord;
 use crate::clock::Timestamp;
-use crate::crypto::kdf::material_id;
-use crate::ids::{KeyId, MaterialId};
-use crate::secret::Secret;
+use crate::ids::KeyId;
 
 /// Most characters of a description.
 pub const MAX_DESCRIPTION: usize = 8192;
@@ -44,6 +43,17 @@ impl FromStr for KeyRef {
                 "{text:?} is neither a key id (a lower-case UUID) nor alias/NAME"
             ))
         })
+    }
+}
+
+impl KeyRef {
+    /// The id or alias alone.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Id(id) => id.to_string(),
+            Self::Alias(alias) => alias.to_string(),
+        }
     }
 }
 
@@ -84,11 +94,14 @@ impl KeyManager {
 }
 
 /// Where a key's material comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Origin {
     /// Made by cmkfs.
+    #[default]
     Cmkfs,
+    /// Imported by whoever owns it.
+    External,
 }
 
 impl Origin {
@@ -97,6 +110,28 @@ impl Origin {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cmkfs => "CMKFS",
+            Self::External => "EXTERNAL",
+        }
+    }
+}
+
+/// Whether imported material expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ExpirationModel {
+    /// At its ValidTo.
+    KeyMaterialExpires,
+    /// Never.
+    KeyMaterialDoesNotExpire,
+}
+
+impl ExpirationModel {
+    /// The name as it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyMaterialExpires => "KEY_MATERIAL_EXPIRES",
+            Self::KeyMaterialDoesNotExpire => "KEY_MATERIAL_DOES_NOT_EXPIRE",
         }
     }
 }
@@ -134,6 +169,24 @@ impl Tags {
             });
         }
         Ok(Self(checked))
+    }
+
+    /// With `more` added; a value of the same key is replaced.
+    ///
+    /// # Errors
+    /// [`KmsError::LimitExceededException`].
+    pub fn with(&self, more: &Self) -> Result<Self, KmsError> {
+        let mut tags = self.0.clone();
+        tags.extend(more.0.clone());
+        Self::new(tags)
+    }
+
+    /// Without those that have one of these keys; they need not be there.
+    #[must_use]
+    pub fn without(&self, keys: &[String]) -> Self {
+        let mut tags = self.0.clone();
+        tags.retain(|key, _| !keys.contains(key));
+        Self(tags)
     }
 
     /// The tags in the order of their keys.
@@ -177,106 +230,8 @@ pub struct CreateKeyRequest {
     pub tags: Tags,
     /// An alias to make with it.
     pub alias: Option<AliasName>,
-}
-
-/// The stored record of a CMK. Its materials lie in files of their own, so that erasing one touches nothing else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub(super) struct KeyRecord {
-    pub key_id: KeyId,
-    pub creation_date: Timestamp,
-    pub key_state: KeyState,
-    pub description: Description,
-    pub key_manager: KeyManager,
+    /// Where its material is to come from.
     pub origin: Origin,
-    pub tags: Tags,
-    pub current_key_material_id: Option<MaterialId>,
-    pub materials: Vec<MaterialRecord>,
-}
-
-impl KeyRecord {
-    /// The record of a new key with its first material.
-    pub(super) fn new(
-        now: Timestamp,
-        key_manager: KeyManager,
-        description: Description,
-        tags: Tags,
-        material: &Secret<32>,
-    ) -> Self {
-        let key_id = KeyId::random();
-        let key_material_id = material_id(&key_id, material);
-        Self {
-            key_id,
-            creation_date: now,
-            key_state: KeyState::Enabled,
-            description,
-            key_manager,
-            origin: Origin::Cmkfs,
-            tags,
-            current_key_material_id: Some(key_material_id),
-            materials: vec![MaterialRecord {
-                key_material_id,
-                creation_date: now,
-            }],
-        }
-    }
-}
-
-/// What the key's record says of one material.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub(super) struct MaterialRecord {
-    pub key_material_id: MaterialId,
-    pub creation_date: Timestamp,
-}
-
-/// What is known of a CMK: AWS's KeyMetadata.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct KeyMetadata {
-    /// The key's id.
-    pub key_id: KeyId,
-    /// When it was made.
-    #[serde(serialize_with = "rfc3339")]
-    pub creation_date: Timestamp,
-    /// Whether the state is Enabled.
-    pub enabled: bool,
-    /// Text for people.
-    pub description: Description,
-    /// Always ENCRYPT_DECRYPT.
-    pub key_usage: &'static str,
-    /// Always SYMMETRIC_DEFAULT: 256 bits for authenticated encryption.
-    pub key_spec: &'static str,
-    /// The key's state.
-    pub key_state: KeyState,
-    /// Who looks after it.
-    pub key_manager: KeyManager,
-    /// Where its material comes from.
-    pub origin: Origin,
-    /// The material that new data keys are wrapped under.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub current_key_material_id: Option<MaterialId>,
-    /// Tags.
-    #[serde(serialize_with = "tag_list")]
-    pub tags: Tags,
-}
-
-impl From<&KeyRecord> for KeyMetadata {
-    fn from(record: &KeyRecord) -> Self {
-        Self {
-            key_id: record.key_id,
-            creation_date: record.creation_date,
-            enabled: record.key_state == KeyState::Enabled,
-            description: record.description.clone(),
-            key_usage: "ENCRYPT_DECRYPT",
-            key_spec: "SYMMETRIC_DEFAULT",
-            key_state: record.key_state,
-            key_manager: record.key_manager,
-            origin: record.origin,
-            current_key_material_id: record.current_key_material_id,
-            tags: record.tags.clone(),
-        }
-    }
 }
 
 /// Writes a moment as AWS's tools do: RFC 3339, in UTC.
@@ -291,17 +246,14 @@ pub(super) fn rfc3339<S: Serializer>(moment: &Timestamp, serializer: S) -> Resul
     serializer.serialize_str(&rfc3339_text(*moment))
 }
 
-fn tag_list<S: Serializer>(tags: &Tags, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Tag<'a> {
-        tag_key: &'a str,
-        tag_value: &'a str,
+pub(super) fn rfc3339_optional<S: Serializer>(
+    moment: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => rfc3339(moment, serializer),
+        None => serializer.serialize_none(),
     }
-    serializer.collect_seq(
-        tags.iter()
-            .map(|(tag_key, tag_value)| Tag { tag_key, tag_value }),
-    )
 }
 
 #[cfg(test)]

@@ -1,26 +1,35 @@
-//! Usable keys: what wraps and unwraps data keys, once the key's state has been found to allow it.
+//! Usable keys: what wraps and unwraps data keys and small secrets, once the key's policy and state have been found
+//! to allow it.
 
 use std::sync::Arc;
 
-use super::error::KmsError;
-use super::key::KeyRecord;
-use super::state::{self, Operation};
+use zeroize::Zeroizing;
+
+use super::error::{InvalidCiphertext, KmsError};
+use super::policy::Permission;
+use super::record::KeyRecord;
+use super::state::Operation;
+use crate::clock::Timestamp;
 use crate::crypto::envelope::{DataKey, WrappingKey};
+use crate::format::ciphertext::{Ciphertext, TextContext};
 use crate::format::envelope::{EncryptionContext, Envelope};
+use crate::ids::MaterialId;
 
 /// A material that may be used now, for one operation. Made by the check itself, so that no check can be skipped;
 /// not kept, so that none grows stale.
 pub struct UsableKey(Arc<WrappingKey>);
 
 impl UsableKey {
-    /// Checks the key's state and only then has the material loaded.
+    /// Checks the key's state, once its policy has given permission, and only then has the material loaded.
     pub(super) fn admit(
         key: &KeyRecord,
+        _permission: &Permission,
+        now: Timestamp,
         operation: Operation,
         load: impl FnOnce() -> Result<Arc<WrappingKey>, KmsError>,
     ) -> Result<Self, KmsError> {
-        state::transition(key.key_state, operation)
-            .map_err(|error| KmsError::from_state(key.key_id, error))?;
+        key.after(operation, now)
+            .map_err(|error| KmsError::from_state(key.key_id, operation, error))?;
         load().map(Self)
     }
 
@@ -41,8 +50,37 @@ impl UsableKey {
     ) -> Result<DataKey, KmsError> {
         self.0
             .unwrap(envelope, context)
-            .map_err(|_| KmsError::InvalidCiphertextException {
-                key: self.0.key_id(),
-            })
+            .map_err(|_| self.rejected())
+    }
+
+    /// Encrypts a small secret.
+    #[must_use]
+    pub fn encrypt(self, plaintext: &[u8], context: &TextContext) -> Ciphertext {
+        self.0.direct().encrypt(plaintext, context)
+    }
+
+    /// Decrypts a small secret.
+    ///
+    /// # Errors
+    /// [`KmsError::InvalidCiphertextException`].
+    pub fn decrypt(
+        self,
+        ciphertext: &Ciphertext,
+        context: &TextContext,
+    ) -> Result<Zeroizing<Vec<u8>>, KmsError> {
+        let opened = self.0.direct().decrypt(ciphertext, context);
+        opened.map_err(|_| self.rejected())
+    }
+
+    /// The material's id.
+    #[must_use]
+    pub fn material_id(&self) -> MaterialId {
+        self.0.material_id()
+    }
+
+    fn rejected(&self) -> KmsError {
+        KmsError::InvalidCiphertextException(InvalidCiphertext::Rejected {
+            key: self.0.key_id(),
+        })
     }
 }

@@ -76,11 +76,29 @@ pub(super) fn make(
             })?);
         }
     }
+    seal(&mut file, &key, &root_key);
+    Ok((file, root_key))
+}
+
+/// A root key, and what it was sealed under.
+pub(super) struct Unlocked {
+    pub root_key: Secret<32>,
+    sealing: AeadKey,
+}
+
+impl Unlocked {
+    /// Seals the root key anew, as `file` is to be now.
+    pub(super) fn seal_into(&self, mut file: StoreFile) -> StoreFile {
+        seal(&mut file, &self.sealing, &self.root_key);
+        file
+    }
+}
+
+fn seal(file: &mut StoreFile, sealing: &AeadKey, root_key: &Secret<32>) {
     file.nonce = random::nonce();
     let mut sealed = Zeroizing::new(*root_key.expose());
-    file.tag = key.seal(&file.nonce, &file.aad(), sealed.as_mut_slice());
+    file.tag = sealing.seal(&file.nonce, &file.aad(), sealed.as_mut_slice());
     file.root_key = *sealed;
-    Ok((file, root_key))
 }
 
 /// Unseals the root key of the key directory at `dir`.
@@ -88,7 +106,7 @@ pub(super) fn unlock(
     dir: &Path,
     file: &StoreFile,
     passphrases: &dyn PassphraseSource,
-) -> Result<Secret<32>, KmsError> {
+) -> Result<Unlocked, KmsError> {
     let key = match file.protection() {
         Protection::RootKeyFile => sealing_key(&read_root_key(dir)?),
         Protection::Passphrase => {
@@ -103,7 +121,10 @@ pub(super) fn unlock(
     };
     let mut root_key = Zeroizing::new(file.root_key);
     match key.open(&file.nonce, &file.aad(), root_key.as_mut_slice(), &file.tag) {
-        Ok(()) => Ok(Secret::take(&mut root_key)),
+        Ok(()) => Ok(Unlocked {
+            root_key: Secret::take(&mut root_key),
+            sealing: key,
+        }),
         Err(_) => Err(match file.protection() {
             Protection::Passphrase => KmsError::WrongPassphrase {
                 dir: dir.to_owned(),
@@ -146,7 +167,7 @@ mod tests {
         );
         let (file, root_key) = make(KeyStoreId::random(), &protector).unwrap();
         let unlocked = unlock(dir.path(), &file, &Says("open sesame")).unwrap();
-        assert_eq!(unlocked, root_key);
+        assert_eq!(unlocked.root_key, root_key);
         let wrong = unlock(dir.path(), &file, &Says("open sesamf"));
         assert!(matches!(wrong, Err(KmsError::WrongPassphrase { .. })));
         for change in [

@@ -5,6 +5,7 @@
 use zeroize::Zeroizing;
 
 use crate::crypto::aead::AeadKey;
+use crate::crypto::chain::{ChainKey, Link};
 use crate::crypto::kdf::{Kdf, Purpose};
 use crate::crypto::random;
 use crate::format::codec::FormatError;
@@ -22,6 +23,10 @@ pub(super) enum RecordKind {
     Material = 2,
     /// An alias.
     Alias = 3,
+    /// Where the audit log ends.
+    AuditHead = 4,
+    /// An operation that is to be finished.
+    Journal = 5,
 }
 
 /// A record that cannot be opened.
@@ -45,16 +50,31 @@ pub(super) struct Unsealed {
     pub payload: Zeroizing<Vec<u8>>,
 }
 
-/// Seals and opens the records of one key directory.
+/// Seals and opens the records of one key directory, and chains its audit log.
 pub(super) struct Sealer {
     store: KeyStoreId,
     key: AeadKey,
+    chain: ChainKey,
 }
 
 impl Sealer {
     pub(super) fn new(store: KeyStoreId, root_key: &Secret<32>) -> Self {
-        let key = AeadKey::new(&Kdf::new(root_key).derive(Purpose::Record));
-        Self { store, key }
+        let kdf = Kdf::new(root_key);
+        Self {
+            store,
+            key: AeadKey::new(&kdf.derive(Purpose::Record)),
+            chain: ChainKey::new(&kdf.derive(Purpose::Audit)),
+        }
+    }
+
+    /// The link before the first line of the audit log.
+    pub(super) fn first_link(&self) -> Link {
+        self.chain.link(&[], self.store.as_bytes())
+    }
+
+    /// The link of a line of the audit log.
+    pub(super) fn link(&self, previous: &Link, line: &[u8]) -> Link {
+        self.chain.link(previous, line)
     }
 
     pub(super) const fn store(&self) -> KeyStoreId {

@@ -15,7 +15,7 @@ use super::error::KmsError;
 use super::key::{KeyRecord, KeyRef};
 use super::root::STORE;
 use super::seal::{RecordKind, Sealer};
-use super::storage::{self, Lock, UNFINISHED};
+use super::storage::{self, UNFINISHED};
 use crate::crypto::envelope::WrappingKey;
 use crate::crypto::kdf::{alias_digest, material_id};
 use crate::format::keystore::{Protection, StoreFile};
@@ -24,18 +24,18 @@ use crate::secret::Secret;
 
 pub(super) const KEYS: &str = "keys";
 pub(super) const ALIASES: &str = "aliases";
-const KEY: &str = "key";
+pub(super) const KEY: &str = "key";
 
 /// A record and how often it was written.
 pub(super) struct Stored<T> {
-    counter: u64,
+    pub counter: u64,
     pub value: T,
 }
 
 /// An open key directory.
 pub(super) struct KeyStore {
     dir: PathBuf,
-    sealer: Sealer,
+    pub(super) sealer: Sealer,
     store: Cache<(), StoreFile>,
     keys: Cache<KeyId, Stored<KeyRecord>>,
     materials: Cache<(KeyId, MaterialId), WrappingKey>,
@@ -213,18 +213,6 @@ impl KeyStore {
         self.aliases.forget(|_| true);
     }
 
-    /// Takes the right to change records; waits for whoever has it.
-    pub(super) fn change(&self) -> Result<Change<'_>, KmsError> {
-        // Without this the lock file would be made anew in whatever has taken the directory's place.
-        self.check()?;
-        let lock = Lock::exclusive(&self.dir)?;
-        self.check()?;
-        Ok(Change {
-            store: self,
-            _lock: lock,
-        })
-    }
-
     fn parse<T: DeserializeOwned>(
         &self,
         kind: RecordKind,
@@ -248,62 +236,11 @@ impl KeyStore {
         })
     }
 
-    fn no_alias(&self, alias: &AliasName) -> KmsError {
+    pub(super) fn no_alias(&self, alias: &AliasName) -> KmsError {
         KmsError::NotFoundException {
             key: KeyRef::Alias(alias.clone()),
             dir: self.dir.clone(),
         }
-    }
-}
-
-/// The right to change records, and the only way to do so.
-pub(super) struct Change<'a> {
-    store: &'a KeyStore,
-    _lock: Lock,
-}
-
-impl Change<'_> {
-    /// Adds a key with its first material.
-    pub(super) fn add_key(&self, key: &KeyRecord, material: &Secret<32>) -> Result<(), KmsError> {
-        write_new_key(&self.store.dir, &self.store.sealer, key, material)
-    }
-
-    /// Replaces the record of a key.
-    pub(super) fn replace_key(
-        &self,
-        old: &Stored<KeyRecord>,
-        new: &KeyRecord,
-    ) -> Result<(), KmsError> {
-        let sealed = seal(
-            &self.store.sealer,
-            RecordKind::Key,
-            &key_place(new.key_id),
-            old.counter.saturating_add(1),
-            new,
-        )?;
-        let dir = self.store.dir.join(KEYS).join(new.key_id.to_string());
-        storage::replace(&dir, KEY, &sealed)
-    }
-
-    /// Writes an alias, in the place of `old` if there is one.
-    pub(super) fn put_alias(
-        &self,
-        old: Option<&Stored<AliasRecord>>,
-        new: &AliasRecord,
-    ) -> Result<(), KmsError> {
-        let counter = old.map_or(1, |old| old.counter.saturating_add(1));
-        write_alias(&self.store.dir, &self.store.sealer, counter, new)
-    }
-
-    /// Removes an alias, readable or not.
-    pub(super) fn remove_alias(&self, alias: &AliasName) -> Result<(), KmsError> {
-        let dir = self.store.dir.join(ALIASES);
-        let path = dir.join(alias_file_name(alias));
-        if storage::stat(&path)?.is_none() {
-            return Err(self.store.no_alias(alias));
-        }
-        storage::discard(&path)?;
-        storage::sync(&dir)
     }
 }
 
@@ -357,7 +294,7 @@ fn parse_store(path: &Path, bytes: &[u8]) -> Result<StoreFile, KmsError> {
     StoreFile::decode(bytes).map_err(|error| KmsError::damaged(path, error))
 }
 
-fn seal(
+pub(super) fn seal(
     sealer: &Sealer,
     kind: RecordKind,
     place: &str,
@@ -370,12 +307,16 @@ fn seal(
     Ok(sealer.seal(kind, place, counter, &payload))
 }
 
-fn key_place(key: KeyId) -> String {
+pub(super) fn key_place(key: KeyId) -> String {
     format!("{KEYS}/{key}/{KEY}")
 }
 
-fn material_place(key: KeyId, material: MaterialId) -> String {
+pub(super) fn material_place(key: KeyId, material: MaterialId) -> String {
     format!("{KEYS}/{key}/{material}")
+}
+
+pub(super) fn alias_place(alias: &AliasName) -> String {
+    format!("{ALIASES}/{}", alias_file_name(alias))
 }
 
 fn alias_file_name(alias: &AliasName) -> String {

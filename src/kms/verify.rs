@@ -1,6 +1,7 @@
 //! Reads every record of a key directory, trusting nothing that was read before. Changes nothing.
 
 use super::error::KmsError;
+use super::record::MaterialRecord;
 use super::store::KeyStore;
 use crate::ids::KeyId;
 
@@ -56,7 +57,8 @@ fn verify_key(store: &KeyStore, id: KeyId, report: &mut Verification) -> Result<
         }
     };
     report.keys += 1;
-    for material in &key.value.materials {
+    let there = |material: &&MaterialRecord| material.missing.is_none();
+    for material in key.value.materials.iter().filter(there) {
         match store.material(id, material.key_material_id) {
             Ok(_) => report.materials += 1,
             Err(error) => report.damaged.push(error),
@@ -65,8 +67,8 @@ fn verify_key(store: &KeyStore, id: KeyId, report: &mut Verification) -> Result<
     // Nothing of it stays in memory: the key may be disabled.
     store.forget_materials(id);
     for name in store.material_files(id)? {
-        let listed = |of: &super::key::MaterialRecord| of.key_material_id.to_string() == name;
-        if !key.value.materials.iter().any(listed) {
+        let listed = |of: &MaterialRecord| of.key_material_id.to_string() == name;
+        if !key.value.materials.iter().filter(there).any(listed) {
             report.damaged.push(KmsError::damaged(
                 store.material_path(id, &name),
                 "it does not belong to this key",

@@ -1,8 +1,9 @@
 //! Who holds a mount busy, and which process serves one: read from `/proc`, as far as this user may.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,7 @@ fn named(pid: u32) -> Process {
 /// another user is seen only by root.
 #[must_use]
 pub fn of_device(device: u64) -> Vec<Process> {
-    let is_there = |path: &Path| fs::metadata(path).is_ok_and(|found| found.dev() == device);
+    let is_there = |path: &Path| device_of(path) == Some(device);
     let holds = |pid: &u32| {
         let process = Path::new("/proc").join(pid.to_string());
         let any_of = |folder: &str| {
@@ -60,6 +61,12 @@ pub fn of_device(device: u64) -> Vec<Process> {
             || maps(&process, device)
     };
     processes().filter(holds).map(named).collect()
+}
+
+/// The device a path leads to, as far as the kernel knows without asking a daemon, which may be stopped or dead.
+fn device_of(path: &Path) -> Option<u64> {
+    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()).ok()?;
+    Some(makedev(found.stx_dev_major, found.stx_dev_minor))
 }
 
 /// Lines of maps: range, permissions, offset, major:minor in hexadecimal, inode, path.
@@ -104,6 +111,8 @@ pub fn of_mount(device_minor: u32, user: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]

@@ -80,6 +80,12 @@ pub fn daemon_of(mount: &Mount) -> Option<u32> {
         .or_else(|| holder(Path::new(&mount.source)))
 }
 
+/// The programs that use a mount, as far as this user may see them.
+#[must_use]
+pub fn holders_of(mount: &Mount) -> Vec<holders::Process> {
+    holders::of_device(makedev(mount.device.0, mount.device.1))
+}
+
 /// The canonical form of a mountpoint, which may be a dead mount that cannot even be looked at.
 ///
 /// # Errors

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::session::{InFlight, Invalidator, WriteBack};
+use super::session::{InFlight, Notifier, RefusedWrites, WriteBack};
 use crate::fs::keys::KeyUnavailable;
+use crate::fs::{NodeId, Withdrawn};
 use crate::ids::KeyId;
 use crate::volume::Volume;
 
@@ -59,8 +60,9 @@ const NOTHING: Withdrawal = Withdrawal {
 pub struct Watcher {
     fs: Arc<Volume>,
     write_back: Arc<WriteBack>,
-    invalidator: Invalidator,
+    notifier: Notifier,
     in_flight: InFlight,
+    refused_writes: RefusedWrites,
     /// Held for as long as a change is worked on. Before every lock of the core.
     turn: Mutex<Turn>,
 }
@@ -85,14 +87,16 @@ impl Watcher {
     pub fn new(
         fs: Arc<Volume>,
         write_back: Arc<WriteBack>,
-        invalidator: Invalidator,
+        notifier: Notifier,
         in_flight: InFlight,
+        refused_writes: RefusedWrites,
     ) -> Self {
         Self {
             fs,
             write_back,
-            invalidator,
+            notifier,
             in_flight,
+            refused_writes,
             turn: Mutex::default(),
         }
     }
@@ -105,6 +109,7 @@ impl Watcher {
             let answer = turn.forgive_passing_trouble(key, answer);
             self.follow(&mut turn, key, state, answer);
         }
+        self.drop_refused_writes();
     }
 
     /// A key is about to be withdrawn: writes what is dirty while it still works. Says whether that came to an end.
@@ -152,7 +157,7 @@ impl Watcher {
             }
             // Only the reason changes: nothing is held or cached any more.
             (Err(before), Err(why)) if before != why => {
-                self.fs.leases().revoke(key, why);
+                self.fs.withdraw(key, why);
             }
             (Ok(()), Ok(())) | (Err(_), Err(_)) => {}
         }
@@ -161,26 +166,72 @@ impl Watcher {
     fn revoke(&self, key: KeyId, why: KeyUnavailable) -> Withdrawal {
         let start = Instant::now();
         let is_flushed = self.write_back(WRITE_BACK);
-        let data_keys = self.fs.leases().revoke(key, why);
+        let withdrawn = self.fs.withdraw(key, why);
+        let (inodes, names) = self.drop_caches(&withdrawn);
+        let withdrawal = Withdrawal {
+            data_keys: withdrawn.data_keys as u64,
+            inodes,
+            names,
+            is_flushed,
+            took: start.elapsed(),
+        };
+        log::warn!("key {key} is withdrawn ({why}): {withdrawal:?}");
+        withdrawal
+    }
+
+    /// Has the kernel drop what it has by grace of a key. Says how many inodes and names it had.
+    fn drop_caches(&self, withdrawn: &Withdrawn) -> (u64, u64) {
+        // What was answered before has reached the kernel then, and is dropped with the rest.
         self.in_flight.drain();
-        let nodes = self.fs.nodes_under(key);
-        for node in &nodes {
-            if let Err(error) = self.invalidator.inode(*node) {
-                log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
+        let inodes = self.drop_pages(&withdrawn.nodes);
+        let mut names = 0;
+        for name in &withdrawn.names {
+            let dropped = if name.is_in_use {
+                self.notifier.expire(name.parent, &name.name)
+            } else {
+                self.notifier.entry(name.parent, &name.name)
+            };
+            match dropped {
+                Ok(was_cached) => names += u64::from(was_cached),
+                Err(error) => {
+                    log::warn!("the kernel keeps a name of inode {}: {error}", name.parent)
+                }
             }
         }
-        let took = start.elapsed();
-        log::warn!(
-            "key {key} is withdrawn ({why}): {data_keys} data keys and the caches of {} inodes are gone after {took:?}",
-            nodes.len()
-        );
-        Withdrawal {
-            data_keys: data_keys as u64,
-            inodes: nodes.len() as u64,
-            names: 0,
-            is_flushed,
-            took,
+        // Names of directories have only expired, lest processes in them lose their place; those that nobody uses can go.
+        if let Err(error) = self.notifier.prune(&withdrawn.nodes) {
+            log::debug!("expired names stay in the kernel's memory for a while: {error}");
         }
+        // A write(2) that was under way may have gone on filling pages; no other can have begun. Its pages go now, and once
+        // more with the next step.
+        let written = withdrawn
+            .nodes
+            .iter()
+            .filter(|node| self.fs.has_writers(**node));
+        written
+            .clone()
+            .for_each(|node| self.refused_writes.add(*node));
+        self.drop_refused_writes();
+        written.for_each(|node| self.refused_writes.add(*node));
+        (inodes, names)
+    }
+
+    /// Has the kernel drop the pages and attributes of inodes. Says how many it knew.
+    fn drop_pages<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> u64 {
+        let mut known = 0;
+        for node in nodes {
+            match self.notifier.inode(*node) {
+                Ok(was_cached) => known += u64::from(was_cached),
+                Err(error) => {
+                    log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
+                }
+            }
+        }
+        known
+    }
+
+    fn drop_refused_writes(&self) {
+        self.drop_pages(&self.refused_writes.take());
     }
 
     /// Writes back in a thread of its own, because a busy writer could keep it going for ever. Says whether it was done.

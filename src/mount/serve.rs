@@ -24,6 +24,11 @@ use crate::volume::Volume;
 /// How often files that were closed or have gone quiet are sealed.
 const SEALING: Duration = Duration::from_secs(2);
 
+/// How often what was done with data keys is written into the audit log: at most a second late.
+const RECORDING: Duration = Duration::from_millis(500);
+/// How often deletions, expiries and rotations are done whose time has come.
+const DUE: Duration = Duration::from_secs(1);
+
 /// All that a mount needs.
 pub struct Job {
     /// The opened volume.
@@ -70,7 +75,17 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)
-        .and_then(|connected| run(&fs, keys, socket, &mounted, connected, signals, ready));
+        .and_then(|connected| {
+            run(
+                &fs,
+                Arc::clone(&keys),
+                socket,
+                &mounted,
+                connected,
+                signals,
+                ready,
+            )
+        });
     if result.is_err() {
         // Nobody answers there any more.
         if let Err(error) = mounted.unmount(true) {
@@ -78,7 +93,26 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
         }
     }
     let shutdown = fs.shutdown().map_err(MountError::Shutdown);
+    // Sealing may have used keys to the last. Should it fail, the service tries again when it goes.
+    if let Err(error) = keys.flush_usage() {
+        log::error!("{error}");
+    }
     result.and(shutdown)
+}
+
+/// Says once that nothing can be written down, and once that it can again.
+fn record_usage(keys: &KeyService, is_failing: &mut bool) {
+    match keys.flush_usage() {
+        Ok(()) if *is_failing => {
+            log::info!("the audit log can be written again");
+            *is_failing = false;
+        }
+        Err(error) if !*is_failing => {
+            log::error!("{error}: no file is opened whose key is not in use already");
+            *is_failing = true;
+        }
+        Ok(()) | Err(_) => {}
+    }
 }
 
 fn run(
@@ -93,12 +127,15 @@ fn run(
     let watcher = Arc::new(Watcher::new(
         Arc::clone(fs),
         connected.write_back(),
-        connected.invalidator(),
+        connected.notifier(),
         connected.in_flight(),
+        connected.refused_writes(),
     ));
+    let (recorded, timely) = (Arc::clone(&keys), Arc::clone(&keys));
     let handler = Handler {
         volume: Arc::clone(fs),
         keys,
+        notifier: connected.notifier(),
         watcher: Arc::clone(&watcher),
         mounted: Arc::clone(mounted),
     };
@@ -109,10 +146,18 @@ fn run(
         .map_err(MountError::Session)?;
     let watcher = Ticker::start("cmkfs-keys", revoke::INTERVAL, move || watcher.step())
         .map_err(MountError::Session)?;
+    let mut is_failing = false;
+    let recorder = Ticker::start("cmkfs-audit", RECORDING, move || {
+        record_usage(&recorded, &mut is_failing);
+    })
+    .map_err(MountError::Session)?;
+    // On a thread of its own: it may have to wait for another process's change, and the watcher may not.
+    let due =
+        Ticker::start("cmkfs-due", DUE, move || timely.run_due()).map_err(MountError::Session)?;
     let answer = move |request, reporter: &Reporter<'_>| handler.answer(request, reporter);
     let server = Server::start(socket, answer).map_err(MountError::Session)?;
     let result = announce(mounted, ready).and_then(|()| wait(running));
-    drop((server, watcher, sealer));
+    drop((server, watcher, sealer, recorder, due));
     unmounter.stop();
     result
 }

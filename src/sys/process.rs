@@ -41,8 +41,8 @@ pub fn clear_umask() {
     umask(rustix::fs::Mode::empty());
 }
 
-/// One descriptor for each file that is open in the mount.
-fn raise_descriptor_limit() {
+/// One descriptor for each file that is open in a mount, or for each level of a tree that is walked.
+pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

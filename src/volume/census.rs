@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::walk::{self, Found, Object, Place, Unread, Visitor};
 use super::{VolumeError, read_volume_file};
 use crate::format::envelope::ObjectKind;
+use crate::format::volume::VolumeFile;
 use crate::ids::{KeyId, KeyStoreId, MaterialId, VolumeId};
 
 /// So many paths of what could not be read are kept; all of it is counted.
@@ -111,30 +112,25 @@ impl Census {
     /// # Errors
     /// [`VolumeError::NotAVolume`], a damaged volume file, or what the operating system says of the directory itself.
     pub fn take(directory: &Path, progress: &mut dyn FnMut(&Tally)) -> Result<Self, VolumeError> {
-        let volume = read_volume_file(directory)?;
-        let mut census = Self {
-            volume: volume.volume_id(),
-            key_store: volume.key_store_id(),
-            by_material: BTreeMap::new(),
-            keyless: 0,
-            foreign: 0,
-            damaged: Damaged::default(),
-        };
+        let mut counter = Counter::new(&read_volume_file(directory)?, progress);
+        walk::walk(directory, &mut counter)?;
+        Ok(counter.census)
+    }
+    /// Of a volume nothing of which has been looked at but its volume file.
+    fn of(volume: &VolumeFile) -> Self {
         let envelope = volume.envelope();
         let volume_key = Tally {
             volume_keys: 1,
             ..Tally::default()
         };
-        census
-            .by_material
-            .insert((envelope.key_id(), envelope.material_id()), volume_key);
-        let mut counter = Counter {
-            sum: volume_key,
-            census: &mut census,
-            progress,
-        };
-        walk::walk(directory, &mut counter)?;
-        Ok(census)
+        Self {
+            volume: volume.volume_id(),
+            key_store: volume.key_store_id(),
+            by_material: [((envelope.key_id(), envelope.material_id()), volume_key)].into(),
+            keyless: 0,
+            foreign: 0,
+            damaged: Damaged::default(),
+        }
     }
 
     /// What is under a CMK, or under one material of it.
@@ -178,10 +174,22 @@ impl Census {
     }
 }
 
-struct Counter<'a> {
+/// Counts what a walk finds.
+pub(super) struct Counter<'a> {
     sum: Tally,
-    census: &'a mut Census,
+    pub(super) census: Census,
     progress: &'a mut dyn FnMut(&Tally),
+}
+
+impl<'a> Counter<'a> {
+    pub(super) fn new(volume: &VolumeFile, progress: &'a mut dyn FnMut(&Tally)) -> Self {
+        let census = Census::of(volume);
+        Self {
+            sum: census.total(),
+            census,
+            progress,
+        }
+    }
 }
 
 impl Visitor for Counter<'_> {
@@ -196,7 +204,9 @@ impl Visitor for Counter<'_> {
             }
             Found::Keyless => self.census.keyless += 1,
             Found::Foreign => self.census.foreign += 1,
-            Found::Unread(why) => self.census.damaged.add(place.path, why.clone()),
+            Found::Unread(why) | Found::UnreadDirectory(why) => {
+                self.census.damaged.add(place.path, why.clone())
+            }
         }
         ControlFlow::Continue(())
     }

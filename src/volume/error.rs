@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::fs::FsError;
-use crate::ids::KeyStoreId;
+use crate::ids::{KeyId, KeyStoreId};
 use crate::kms::error::KmsError;
 
 /// A volume that cannot be made or opened.
@@ -53,6 +53,17 @@ pub enum VolumeError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// No key opens anything in it any more.
+    #[error(
+        "nothing in the volume in {} can be opened any more: key {key}, which guards all of it, is gone",
+        path.display()
+    )]
+    Dead {
+        /// The volume's directory.
+        path: PathBuf,
+        /// The CMK that wraps the volume's own key, or its root directory's.
+        key: KeyId,
     },
     /// The key service refuses.
     #[error(transparent)]

@@ -1,25 +1,41 @@
 //! The embedded key service as the filesystem's port to keys: translates, decides nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
 use crate::format::header::KeyBinding;
 use crate::fs::keys::{KeyPort, KeyUnavailable};
-use crate::ids::KeyId;
+use crate::ids::{KeyId, VolumeId};
 use crate::kms::alias::AliasName;
 use crate::kms::error::{self, KmsError};
 use crate::kms::key::KeyRef;
 use crate::kms::service::KeyService;
 
-/// The key service as the port.
-pub struct ServicePort(Arc<KeyService>);
+/// The key service as the port of one volume.
+pub struct ServicePort {
+    service: Arc<KeyService>,
+    /// The volume, from its first request on: no key can be in use before.
+    volume: OnceLock<VolumeId>,
+}
 
 impl ServicePort {
     /// The port to `service`.
     #[must_use]
     pub const fn new(service: Arc<KeyService>) -> Self {
-        Self(service)
+        Self {
+            service,
+            volume: OnceLock::new(),
+        }
+    }
+}
+
+/// A directory's binding to what people call a key: an alias is resolved each time something is wrapped.
+#[must_use]
+pub fn binding_of(key: &KeyRef) -> KeyBinding {
+    match key {
+        KeyRef::Id(id) => KeyBinding::Key(*id),
+        KeyRef::Alias(alias) => KeyBinding::Alias(alias.to_string()),
     }
 }
 
@@ -58,7 +74,8 @@ impl KeyPort for ServicePort {
         binding: &KeyBinding,
         context: &EncryptionContext,
     ) -> Result<(DataKey, Envelope), KeyUnavailable> {
-        self.0
+        self.volume.get_or_init(|| context.volume);
+        self.service
             .generate_data_key(&key_of(binding)?, context)
             .map_err(|error| unavailable(&error))
     }
@@ -68,7 +85,8 @@ impl KeyPort for ServicePort {
         envelope: &Envelope,
         context: &EncryptionContext,
     ) -> Result<DataKey, KeyUnavailable> {
-        self.0
+        self.volume.get_or_init(|| context.volume);
+        self.service
             .decrypt_data_key(envelope, context)
             .map_err(|error| unavailable(&error))
     }
@@ -79,12 +97,15 @@ impl KeyPort for ServicePort {
         envelope: &Envelope,
         context: &EncryptionContext,
     ) -> Result<Option<Envelope>, KeyUnavailable> {
-        self.0
+        self.volume.get_or_init(|| context.volume);
+        self.service
             .re_encrypt_data_key(&key_of(binding)?, envelope, context)
             .map_err(|error| unavailable(&error))
     }
 
     fn check(&self, key: &KeyId) -> Result<(), KeyUnavailable> {
-        self.0.key_status(*key).map_err(|error| unavailable(&error))
+        self.service
+            .key_status_for(*key, self.volume.get().copied())
+            .map_err(|error| unavailable(&error))
     }
 }

@@ -2,13 +2,17 @@
 //! service, which do not know of each other, through the port `fs::keys`.
 //!
 //! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port ·
-//! [`walk`] every object, without a key · [`census`] what each key guards · [`sweep`] every object of an open volume ·
-//! [`rewrap`] under another CMK or material · [`rekey`] new data keys.
+//! [`walk`] every object, without a key · [`census`] what each key guards ·
+//! [`info`] which directory is bound to which · [`purge`] removing what no key can open, by its [`fate`] ·
+//! [`sweep`] every object of an open volume · [`rewrap`] under another CMK or material · [`rekey`] new data keys.
 
 pub mod census;
 mod error;
+pub mod fate;
+pub mod info;
 pub mod keys;
 pub mod lock;
+pub mod purge;
 pub mod rekey;
 pub mod rewrap;
 pub mod sweep;
@@ -28,7 +32,6 @@ use lock::VolumeLock;
 use crate::crypto::header::{seal_volume, verify_volume};
 use crate::crypto::object::ObjectKeys;
 use crate::format::envelope::{EncryptionContext, ObjectKind};
-use crate::format::header::KeyBinding;
 use crate::format::names::{DIRECTORY_FILE, VOLUME_FILE};
 use crate::format::volume::{VOLUME_LEN, VolumeFile};
 use crate::fs::FileSystem;
@@ -112,10 +115,9 @@ pub fn create(
     }
     let volume = VolumeId::random();
     let port = Arc::new(ServicePort::new(Arc::clone(keys)));
-    let binding = binding_to(key);
     let context = volume_context(volume);
     let (data_key, envelope) = keys.generate_data_key(key, &context)?;
-    FileSystem::make_root(&root, volume, port, &binding).map_err(|source| {
+    FileSystem::make_root(&root, volume, port, &keys::binding_of(key)).map_err(|source| {
         VolumeError::Filesystem {
             path: directory.to_owned(),
             source,
@@ -130,15 +132,6 @@ pub fn create(
     // Last, and whole: with this file the directory is a volume.
     write_volume_file(directory, &file)?;
     Ok(volume)
-}
-
-/// The binding of a directory to a key.
-#[must_use]
-pub fn binding_to(key: &KeyRef) -> KeyBinding {
-    match key {
-        KeyRef::Id(id) => KeyBinding::Key(*id),
-        KeyRef::Alias(alias) => KeyBinding::Alias(alias.to_string()),
-    }
 }
 
 fn temporary_volume_file() -> String {
@@ -191,21 +184,8 @@ pub fn open_observed(
     let file = open_volume_file(directory)?;
     let lock = VolumeLock::take(&file, directory, access)?;
     let header = decode_volume_file(&file, directory)?;
-    if header.key_store_id() != keys.store_id() {
-        return Err(VolumeError::WrongKeyStore {
-            path: directory.to_owned(),
-            expected: header.key_store_id(),
-            found: keys.store_id(),
-            keys: keys.dir().to_owned(),
-        });
-    }
-    let data_key = keys.decrypt_data_key(header.envelope(), &volume_context(header.volume_id()))?;
-    verify_volume(&ObjectKeys::new(&data_key, ObjectKind::Volume), &header).map_err(|_| {
-        VolumeError::Damaged {
-            path: directory.join(VOLUME_FILE),
-            why: "it was changed outside of cmkfs".to_owned(),
-        }
-    })?;
+    check_store(&header, directory, keys)?;
+    authenticate(&header, directory, keys)?;
     let root: OwnedFd = File::open(directory)
         .map_err(VolumeError::io("open", directory))?
         .into();
@@ -255,6 +235,39 @@ fn decode_volume_file(file: &File, directory: &Path) -> Result<VolumeFile, Volum
     VolumeFile::decode(&bytes).map_err(|error| VolumeError::Damaged {
         path,
         why: error.to_string(),
+    })
+}
+
+/// Checks that a volume was made with this key directory.
+fn check_store(
+    header: &VolumeFile,
+    directory: &Path,
+    keys: &KeyService,
+) -> Result<(), VolumeError> {
+    if header.key_store_id() == keys.store_id() {
+        return Ok(());
+    }
+    Err(VolumeError::WrongKeyStore {
+        path: directory.to_owned(),
+        expected: header.key_store_id(),
+        found: keys.store_id(),
+        keys: keys.dir().to_owned(),
+    })
+}
+
+/// Checks a volume file under the volume key.
+fn authenticate(
+    header: &VolumeFile,
+    directory: &Path,
+    keys: &KeyService,
+) -> Result<(), VolumeError> {
+    let context = volume_context(header.volume_id());
+    let data_key = keys.decrypt_data_key(header.envelope(), &context)?;
+    verify_volume(&ObjectKeys::new(&data_key, ObjectKind::Volume), header).map_err(|_| {
+        VolumeError::Damaged {
+            path: directory.join(VOLUME_FILE),
+            why: "it was changed outside of cmkfs".to_owned(),
+        }
     })
 }
 

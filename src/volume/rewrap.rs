@@ -404,7 +404,7 @@ impl walk::Visitor for Counter<'_> {
                     }
                 }
                 Found::Keyless | Found::Foreign => {}
-                Found::Unread(_) => count.unread += 1,
+                Found::Unread(_) | Found::UnreadDirectory(_) => count.unread += 1,
             }
         }
         count.counted += 1;

@@ -53,6 +53,8 @@ pub struct Object {
     pub bytes: u64,
     /// It was seen before, under another name.
     pub again: bool,
+    /// It has no other name.
+    pub last: bool,
 }
 
 impl Object {
@@ -92,8 +94,11 @@ pub enum Found {
     Keyless,
     /// Something under a name that is not of cmkfs's making. It is not looked into.
     Foreign,
-    /// An object that cannot be read. What such a directory holds comes right after it all the same.
+    /// An object that cannot be read.
     Unread(Unread),
+    /// A directory whose header cannot be read. What it holds comes right after it all the same, and then
+    /// [`Visitor::left`].
+    UnreadDirectory(Unread),
 }
 
 /// Is told of everything that is found.
@@ -105,6 +110,27 @@ pub trait Visitor {
     fn left(&mut self, place: &Place<'_>) -> ControlFlow<()> {
         let _ = place;
         ControlFlow::Continue(())
+    }
+}
+
+/// One walk for two visitors. The first to break ends it for both.
+pub struct Both<'a>(pub &'a mut dyn Visitor, pub &'a mut dyn Visitor);
+
+impl Visitor for Both<'_> {
+    fn found(&mut self, place: &Place<'_>, found: &Found) -> ControlFlow<()> {
+        self.0.found(place, found)?;
+        self.1.found(place, found)
+    }
+
+    fn left(&mut self, place: &Place<'_>) -> ControlFlow<()> {
+        self.0.left(place)?;
+        self.1.left(place)
+    }
+}
+
+impl std::fmt::Debug for Both<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Both")
     }
 }
 
@@ -224,8 +250,8 @@ impl Walk<'_> {
             Ok(Some(header)) => Found::Object(object(&header, ObjectKind::Directory, 0)),
             // Being removed at this moment, it has left its name first and its header then.
             Ok(None) if !is_same(parent, &name, &opened) => return ControlFlow::Continue(()),
-            Ok(None) => Found::Unread(Unread::HeaderMissing),
-            Err(unread) => Found::Unread(unread),
+            Ok(None) => Found::UnreadDirectory(Unread::HeaderMissing),
+            Err(unread) => Found::UnreadDirectory(unread),
         };
         self.tell(&name, &found)?;
         if !self.levels.is_empty() {
@@ -328,6 +354,7 @@ impl Walk<'_> {
                     Ok(Some(None)) => return ControlFlow::Continue(()),
                     Ok(Some(Some(mut object))) => {
                         object.again = self.is_known(&stat);
+                        object.last = stat.st_nlink == 1;
                         Found::Object(object)
                     }
                     Err(unread) => Found::Unread(unread),
@@ -354,15 +381,13 @@ impl Walk<'_> {
             Stored::Inline(record) => record,
             Stored::Side { object, length } => {
                 let side = own(&format!("{LINKS_DIRECTORY}/{object}"));
-                let mut bytes = vec![0; RECORD_OVERHEAD + TARGET_MAX + 1];
-                let Some(read) = read_start(self.root.as_fd(), &side, &mut bytes)? else {
+                let Some(record) = read_side_file(self.root.as_fd(), &side)? else {
                     let now = rustix::fs::readlinkat(self.parent(), name, Vec::new());
                     return match now {
                         Err(Errno::NOENT) => Ok(None),
                         _ => Err(Unread::SideFile),
                     };
                 };
-                let record = SymlinkRecord::decode(&bytes[..read])?;
                 if record.object != object || record.ciphertext.len() != usize::from(length) {
                     return Err(Unread::SideFile);
                 }
@@ -375,12 +400,14 @@ impl Walk<'_> {
             envelope: record.envelope,
             bytes: record.ciphertext.len() as u64,
             again: false,
+            last: true,
         }))
     }
 
     /// Whether an inode was seen before; remembers it until its last name was.
     fn is_known(&mut self, stat: &Stat) -> bool {
-        if stat.st_nlink < 2 {
+        // One of several may be the last by now.
+        if stat.st_nlink < 2 && !self.linked.contains_key(&stat.st_ino) {
             return false;
         }
         match self.linked.entry(stat.st_ino) {
@@ -406,6 +433,7 @@ fn object(header: &Header, kind: ObjectKind, bytes: u64) -> Object {
         envelope: *header.envelope(),
         bytes,
         again: false,
+        last: true,
     }
 }
 
@@ -431,6 +459,17 @@ pub(super) fn read_header(
         Some(0) if kind == ObjectKind::Directory => Ok(None),
         Some(read) => Ok(Some(Header::decode(kind, &bytes[..read])?)),
     }
+}
+
+/// The record in a side file; `None` where there is no such file.
+pub(super) fn read_side_file(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+) -> Result<Option<SymlinkRecord>, Unread> {
+    let mut bytes = vec![0; RECORD_OVERHEAD + TARGET_MAX + 1];
+    let read = read_start(directory, name, &mut bytes)?;
+    let record = read.map(|read| SymlinkRecord::decode(&bytes[..read]));
+    Ok(record.transpose()?)
 }
 
 /// Fills `buffer` from the start of the file at `name`; how many bytes there were, or `None` where there is no such file.

@@ -7,15 +7,19 @@ pub mod posix;
 pub mod tree;
 pub mod upkeep;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cmkfs::clock::SystemClock;
 use cmkfs::crypto::passphrase::Passphrase;
-use cmkfs::fs::{Caller, NewMode, OpenFlags};
+use cmkfs::fs::{Caller, FileSystem, NewMode, NodeId, OpenFlags};
+use cmkfs::ids::KeyId;
 use cmkfs::kms::error::KmsError;
+use cmkfs::kms::key::{CreateKeyRequest, KeyRef};
 use cmkfs::kms::root::{NewProtection, PassphraseSource};
 use cmkfs::kms::service::KeyService;
+use cmkfs::volume::census::Census;
 use cmkfs::volume::{self, Access, Volume};
 
 /// Opened for writing.
@@ -36,6 +40,23 @@ pub fn caller() -> Caller {
         gid: rustix::process::getegid().as_raw(),
         pid: 0,
     }
+}
+
+/// Makes a file of so many bytes.
+pub fn write(fs: &FileSystem, parent: NodeId, name: &str, bytes: usize) -> NodeId {
+    let name = OsStr::new(name);
+    let (found, opened) = fs.create(caller(), parent, name, MODE, WRITE).unwrap();
+    if bytes > 0 {
+        fs.write(opened.handle, 0, &vec![7; bytes]).unwrap();
+    }
+    fs.release(opened.handle);
+    found.node
+}
+
+/// Makes a directory.
+pub fn mkdir(fs: &FileSystem, parent: NodeId, name: &str) -> NodeId {
+    let made = fs.make_directory(caller(), parent, OsStr::new(name), MODE);
+    made.unwrap().node
 }
 
 /// The alias every test volume is bound to.
@@ -83,6 +104,22 @@ impl TestVolume {
 
     pub fn open(&self) -> Volume {
         volume::open(&self.cipher(), &self.keys, Access::ReadWrite).unwrap()
+    }
+
+    /// Makes a key that `alias` stands for from now on.
+    pub fn new_key(&self, alias: &str) -> KeyId {
+        let key = self.keys.create_key(CreateKeyRequest::default());
+        let key = key.unwrap().key_id;
+        let alias = alias.parse().unwrap();
+        if self.keys.update_alias(&alias, &KeyRef::Id(key)).is_err() {
+            self.keys.create_alias(&alias, &KeyRef::Id(key)).unwrap();
+        }
+        key
+    }
+
+    /// What each key guards.
+    pub fn census(&self) -> Census {
+        Census::take(&self.cipher(), &mut |_| {}).unwrap()
     }
 
     /// The only regular backing file that is not cmkfs's own.

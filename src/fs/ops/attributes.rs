@@ -24,15 +24,26 @@ impl FileSystem {
         self.stat(&inode)
     }
 
-    /// Fails if the keys that guard an inode may not be used: its own where it is open, else its directory's.
-    fn check_key_of(&self, inode: &Arc<Inode>) -> FsResult<()> {
+    /// Fails if the keys that guard an inode may not be used: its own and, unless it is in use already, those of the
+    /// directory in which it was found. The root has nothing to hide.
+    pub(super) fn check_key_of(&self, inode: &Arc<Inode>) -> FsResult<()> {
         let Some(parent) = inode.parent() else {
             return Ok(());
         };
-        parent.check_key(&self.core)?;
-        match self.open_file(inode) {
-            Some(file) => file.check_key(&self.core),
-            None => Ok(()),
+        if let Some(header) = inode.directory.known_header() {
+            header.object.keys(&self.core.ring)?;
+            return Ok(());
+        }
+        let (file, is_open) = {
+            let slot = inode.file.lock();
+            (slot.file.clone(), slot.handles > 0)
+        };
+        match file.filter(|file| file.key().is_some()) {
+            Some(file) if is_open => file.check_key(&self.core),
+            _ => {
+                parent.check_key(&self.core)?;
+                self.check_own_key(inode)
+            }
         }
     }
 

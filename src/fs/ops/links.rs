@@ -111,6 +111,12 @@ impl FileSystem {
         .into()
     }
 
+    /// What is stored of a symlink's target.
+    pub(super) fn stored_link(&self, inode: &Inode) -> FsResult<SymlinkRecord> {
+        let _tree = self.tree.read_recursive();
+        Ok(self.read_record(inode)?.0)
+    }
+
     /// The side file of the symlink at a place, if it has one and this is the symlink's last name.
     pub(super) fn side_file_of(&self, stat: &Stat, at: At<'_>) -> Option<CString> {
         let candidate = kind_of(stat) == FileKind::Symlink

@@ -13,12 +13,10 @@ use rustix::fs::{FileType, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::{FileSystem, kind_of};
-use crate::crypto::name;
 use crate::crypto::object::ObjectKeys;
-use crate::format::names::{self, BackingName};
 use crate::fs::backing::At;
-use crate::fs::directory::read_long;
-use crate::fs::error::{Damage, FsResult};
+use crate::fs::directory::open_entry_name;
+use crate::fs::error::FsResult;
 use crate::fs::inodes::{BackingId, Inode};
 use crate::fs::types::{Attributes, DirectoryEntry, FileKind, Fill, HandleId, NodeId};
 
@@ -48,6 +46,14 @@ struct RawEntry {
     number: u64,
     file_type: FileType,
     next_position: u64,
+}
+
+/// What stands behind an entry.
+struct Found {
+    node: NodeId,
+    kind: FileKind,
+    attributes: Option<Attributes>,
+    is_withdrawn: bool,
 }
 
 /// Bytes asked of the backing directory at a time.
@@ -195,21 +201,29 @@ impl FileSystem {
                 kind,
                 name,
                 attributes: None,
+                is_withdrawn: false,
             }));
         }
         let Some(name) = self.plain_name(handle, keys, &raw.name) else {
             return Ok(Fill::Taken);
         };
         let name = OsStr::from_bytes(&name);
-        let Some((node, kind, attributes)) = self.entry_attributes(handle, raw, plus)? else {
+        let Some(found) = self.entry_attributes(handle, raw, plus)? else {
             return Ok(Fill::Taken);
         };
+        let Found {
+            node,
+            kind,
+            attributes,
+            is_withdrawn,
+        } = found;
         let fill = receive(DirectoryEntry {
             node,
             next_offset,
             kind,
             name,
             attributes,
+            is_withdrawn,
         });
         if fill == Fill::Full && attributes.is_some() {
             self.inodes.forget(node, 1);
@@ -223,12 +237,18 @@ impl FileSystem {
         handle: &DirectoryHandle,
         raw: &RawEntry,
         plus: bool,
-    ) -> FsResult<Option<(NodeId, FileKind, Option<Attributes>)>> {
+    ) -> FsResult<Option<Found>> {
         let gone = |error: &crate::fs::FsError| error.errno() == Errno::NOENT;
         if plus {
             let _tree = self.tree.read();
-            return match self.look_up_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
-                Ok(attributes) => Ok(Some((attributes.node, attributes.kind, Some(attributes)))),
+            return match self.find_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
+                Ok((inode, attributes)) => Ok(Some(Found {
+                    node: attributes.node,
+                    kind: attributes.kind,
+                    attributes: Some(attributes),
+                    // A name is its directory's; what it names may have a CMK of its own.
+                    is_withdrawn: self.check_own_key(&inode).is_err(),
+                })),
                 Err(error) if gone(&error) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -255,7 +275,12 @@ impl FileSystem {
             device: handle.inode.backing().device,
             number: raw.number,
         };
-        Ok(Some((self.inodes.number(backing), kind, None)))
+        Ok(Some(Found {
+            node: self.inodes.number(backing),
+            kind,
+            attributes: None,
+            is_withdrawn: false,
+        }))
     }
 
     /// The plaintext name behind a backing name; `None` for what is not an object's. A name that was tampered with is
@@ -266,17 +291,7 @@ impl FileSystem {
         keys: &ObjectKeys,
         name: &CStr,
     ) -> Option<Vec<u8>> {
-        let opened = match BackingName::classify(name.to_bytes()) {
-            BackingName::Reserved | BackingName::Temporary => return None,
-            BackingName::Inline(text) => names::from_text(text)
-                .and_then(|encrypted| name::open(keys, encrypted).ok())
-                .ok_or(Damage::Authentication { what: "a name" }.into()),
-            BackingName::Long => match read_long(&self.core, &handle.fd, keys, name) {
-                Err(error) if error.errno() == Errno::NOENT => return None,
-                opened => opened,
-            },
-            BackingName::Foreign => Err(Damage::Authentication { what: "a name" }.into()),
-        };
+        let opened = open_entry_name(&self.core, &handle.fd, keys, name);
         let plain = opened.inspect_err(|error| {
             let directory = self.backing_path(handle.inode.node);
             log::warn!(
@@ -284,7 +299,7 @@ impl FileSystem {
                 directory.join(&*name.to_string_lossy()).display()
             );
         });
-        plain.ok()
+        plain.ok().flatten()
     }
 
     /// The handle is closed.

@@ -1,9 +1,11 @@
 //! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
-//! files · [`listing`] directories · [`links`] symlinks · [`xattrs`] · [`sealing`] what happens in the background ·
+//! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
+//! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn ·
 //! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew · [`rekey`] new data keys · [`replace`] one
 //! backing object in the place of another.
 
 mod attributes;
+mod binding;
 mod files;
 mod handles;
 mod links;
@@ -15,6 +17,7 @@ mod replace;
 mod rewrap;
 mod sealing;
 mod walk;
+mod withdraw;
 mod xattrs;
 
 pub use walk::{Entry, Maintenance};
@@ -29,6 +32,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 
 use self::handles::Handles;
 use self::sealing::Sealer;
+pub use self::withdraw::{Withdrawn, WithdrawnName};
 use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
 use super::directory::own_name;
@@ -44,7 +48,7 @@ use crate::format::header::KeyBinding;
 use crate::format::layout;
 use crate::format::names::DIRECTORY_FILE;
 use crate::format::symlink::Stored;
-use crate::ids::{KeyId, VolumeId};
+use crate::ids::VolumeId;
 
 /// A mounted volume.
 #[derive(Debug)]
@@ -164,17 +168,6 @@ impl FileSystem {
             open_files: self.files.count(),
             open_directories: self.directories.count(),
         }
-    }
-
-    /// Every inode whose plaintext may be in the kernel's caches by grace of this CMK. Where an inode's CMK is not known
-    /// it counts.
-    #[must_use]
-    pub fn nodes_under(&self, key: KeyId) -> Vec<NodeId> {
-        let all = self.inodes.all();
-        all.iter()
-            .filter(|inode| inode.key.lock().is_none_or(|known| known == key))
-            .map(|inode| inode.node)
-            .collect()
     }
 
     /// Where an inode lies in the backing directory, for messages: encrypted names only.

@@ -48,12 +48,28 @@ impl FileSystem {
         directory: BorrowedFd<'_>,
         name: &CStr,
     ) -> FsResult<Attributes> {
+        let (inode, attributes) = self.find_in(parent, directory, name)?;
+        if let Err(error) = self.check_own_key(&inode) {
+            self.inodes.forget(inode.node, 1);
+            return Err(error);
+        }
+        Ok(attributes)
+    }
+
+    /// Finds a backing name, and counts one lookup, whatever the key of what is found.
+    pub(super) fn find_in(
+        &self,
+        parent: &Arc<Inode>,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> FsResult<(Arc<Inode>, Attributes)> {
         let at = At::Name(directory, name);
         let stat = self.core.backing.stat(at)?;
         let kind = kind_of(&stat);
         let size = self.size_at(kind, &stat, at)?;
         let inode = self.inodes.look_up(&stat, kind, parent, name.to_owned());
-        Ok(self.attributes_of(inode.node, kind, &stat, size))
+        let attributes = self.attributes_of(inode.node, kind, &stat, size);
+        Ok((inode, attributes))
     }
 
     /// Makes a regular file, named pipe, socket or device.
@@ -98,6 +114,7 @@ impl FileSystem {
     ) -> FsResult<Attributes> {
         self.core.writable()?;
         let parent = self.inodes.get(parent)?;
+        let _bound = parent.directory.keep_binding();
         let entry = parent.entry_name(&self.core, name)?;
         let directory = parent.descriptor(&self.core)?;
         identity::assume(caller.uid, caller.gid);
@@ -310,7 +327,14 @@ impl FileSystem {
             for entry in rustix::fs::Dir::new(listing)? {
                 let entry = entry?;
                 match BackingName::classify(entry.file_name().to_bytes()) {
-                    BackingName::Temporary => self.remove_aside(inside.as_fd(), entry.file_name()),
+                    BackingName::Temporary => {
+                        match self.core.backing.remove(&inside, entry.file_name()) {
+                            Err(Errno::ISDIR) => {
+                                self.remove_aside(inside.as_fd(), entry.file_name())
+                            }
+                            removed => removed?,
+                        }
+                    }
                     BackingName::Reserved => {
                         self.core.backing.remove(&inside, entry.file_name())?
                     }

@@ -37,8 +37,8 @@ impl End {
 }
 
 impl FileSystem {
-    fn end(&self, parent: NodeId, name: &OsStr) -> FsResult<End> {
-        let parent = self.inodes.get(parent)?;
+    fn end(&self, parent: &Arc<Inode>, name: &OsStr) -> FsResult<End> {
+        let parent = Arc::clone(parent);
         let entry = parent.entry_name(&self.core, name)?;
         let directory = parent.descriptor(&self.core)?;
         Ok(End {
@@ -55,6 +55,23 @@ impl FileSystem {
         } else {
             Err(Errno::XDEV.into())
         }
+    }
+
+    /// A directory that is bound as the one it moves into keeps its contents where they belong.
+    fn is_bound_like(&self, moved: &Stat, to: &Inode) -> FsResult<bool> {
+        if kind_of(moved) != FileKind::Directory {
+            return Ok(false);
+        }
+        let Some(moved) = self.inodes.find(BackingId::of(moved)) else {
+            return Ok(false);
+        };
+        // Where its header cannot be had, what counts is where it comes from.
+        let binding = &to.header(&self.core)?.binding;
+        let is_alike = moved
+            .header(&self.core)
+            .is_ok_and(|header| header.binding == *binding);
+        self.inodes.let_go(moved);
+        Ok(is_alike)
     }
 
     /// Long names are two files in the backing directory; whoever makes or removes one is alone with it.
@@ -75,13 +92,19 @@ impl FileSystem {
         mode: RenameMode,
     ) -> FsResult<()> {
         self.core.writable()?;
-        let (from, to) = (self.end(parent, name)?, self.end(new_parent, new_name)?);
+        let (old, new) = (self.inodes.get(parent)?, self.inodes.get(new_parent)?);
+        let _bound = (old.directory.keep_binding(), new.directory.keep_binding());
+        let (from, to) = (self.end(&old, name)?, self.end(&new, new_name)?);
         let _tree = self.tree.read();
-        self.same_binding(&from.parent, &to.parent)?;
         let _names = self
             .lock_long_names(&from.entry)
             .or_else(|| self.lock_long_names(&to.entry));
         let moved = self.core.backing.stat(from.at())?;
+        if let Err(error) = self.same_binding(&from.parent, &to.parent)
+            && (mode == RenameMode::Exchange || !self.is_bound_like(&moved, &to.parent)?)
+        {
+            return Err(error);
+        }
         let target = match self.core.backing.stat(to.at()) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
@@ -233,7 +256,9 @@ impl FileSystem {
     pub fn link(&self, node: NodeId, new_parent: NodeId, new_name: &OsStr) -> FsResult<Attributes> {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
-        let to = self.end(new_parent, new_name)?;
+        let new = self.inodes.get(new_parent)?;
+        let _bound = new.directory.keep_binding();
+        let to = self.end(&new, new_name)?;
         let _tree = self.tree.read();
         if let Some(parent) = inode.parent() {
             self.same_binding(&parent, &to.parent)?;

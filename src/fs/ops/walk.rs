@@ -17,7 +17,7 @@ use super::{FileSystem, kind_of};
 use crate::format::header::KeyBinding;
 use crate::format::names::{BackingName, LINKS_DIRECTORY};
 use crate::fs::backing::At;
-use crate::fs::directory::own_name;
+use crate::fs::directory::{header_aside, own_name};
 use crate::fs::error::FsResult;
 use crate::fs::inodes::Inode;
 use crate::fs::types::{FileKind, NodeId};
@@ -195,7 +195,7 @@ impl<'a> Maintenance<'a> {
         self.filesystem
             .each_name(&fd, |name| match BackingName::classify(name.to_bytes()) {
                 BackingName::Inline(_) | BackingName::Long => names.push(name.to_owned()),
-                BackingName::Temporary => leftovers = true,
+                BackingName::Temporary => leftovers |= is_leftover(name),
                 BackingName::Reserved | BackingName::Foreign => {}
             })?;
         if leftovers {
@@ -303,7 +303,7 @@ impl FileSystem {
         let _tree = self.tree.write();
         let mut leftovers = Vec::new();
         self.each_name(directory, |name| {
-            if BackingName::classify(name.to_bytes()) == BackingName::Temporary {
+            if is_leftover(name) {
                 leftovers.push(name.to_owned());
             }
         })?;
@@ -326,6 +326,11 @@ impl FileSystem {
             opened => self.clear_leftovers(&opened?),
         }
     }
+}
+
+/// Half made. What a binding has left is not: attributes are told by it, and the next binding clears it away.
+fn is_leftover(name: &CStr) -> bool {
+    BackingName::classify(name.to_bytes()) == BackingName::Temporary && *name != *header_aside()
 }
 
 /// Gone, or in the place of a directory that is gone.

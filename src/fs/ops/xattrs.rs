@@ -25,6 +25,7 @@ impl FileSystem {
     /// ENODATA; its key refused; EBADMSG where it was tampered with.
     pub fn get_xattr(&self, node: NodeId, name: &OsStr) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
+        self.check_key_of(&inode)?;
         let _tree = self.tree.read();
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
@@ -64,6 +65,7 @@ impl FileSystem {
     ) -> FsResult<()> {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
+        self.check_key_of(&inode)?;
         let _tree = self.tree.read();
         let flags = match mode {
             XattrMode::Set => XattrFlags::empty(),
@@ -103,6 +105,8 @@ impl FileSystem {
     /// Its key refused; EBADMSG where one was tampered with.
     pub fn list_xattrs(&self, node: NodeId) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
+        let _bound = inode.directory.keep_binding();
+        self.check_key_of(&inode)?;
         let _tree = self.tree.read();
         let stored = match self.on_backing(&inode, |at| self.core.backing.list_xattrs(at)) {
             Err(FsError::Os(Errno::OPNOTSUPP)) => Vec::new(),
@@ -121,6 +125,7 @@ impl FileSystem {
                     }
                     // Removed since it was listed.
                     Err(FsError::Os(Errno::NODATA)) => {}
+                    Err(FsError::Damaged(_)) if self.was_being_bound(&inode) => {}
                     Err(error) => return Err(error),
                 }
             } else if Storage::of(name) == Storage::Clear {
@@ -158,6 +163,7 @@ impl FileSystem {
     pub fn remove_xattr(&self, node: NodeId, name: &OsStr) -> FsResult<()> {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
+        self.check_key_of(&inode)?;
         let _tree = self.tree.read();
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
@@ -187,6 +193,7 @@ impl FileSystem {
         make: bool,
         work: impl FnOnce(Option<&Keys<'_>>) -> FsResult<T>,
     ) -> FsResult<T> {
+        let _bound = inode.directory.keep_binding();
         match self.object_of(inode, make)? {
             Some(object) => work(Some(&object.keys(&self.core.ring)?)),
             None => work(None),

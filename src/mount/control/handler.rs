@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::protocol::{KeyInUse, LeaseState, Obeyed, Prepared, Request, Response, Status};
+use super::protocol::{Bound, KeyInUse, LeaseState, Obeyed, Prepared, Request, Response, Status};
 use super::server::{Reporter, failed};
 use crate::fs::keys::KeyUnavailable;
 use crate::ids::KeyId;
@@ -12,8 +12,10 @@ use crate::kms::KeyService;
 use crate::kms::key::KeyRef;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
+use crate::mount::session::Notifier;
+use crate::volume::keys::binding_of;
 use crate::volume::sweep::Progress;
-use crate::volume::{Volume, binding_to, rekey, rewrap};
+use crate::volume::{Volume, rekey, rewrap};
 
 /// A running mount, as its control socket sees it.
 pub struct Handler {
@@ -21,6 +23,8 @@ pub struct Handler {
     pub volume: Arc<Volume>,
     /// Its keys.
     pub keys: Arc<KeyService>,
+    /// Tells the kernel what it has to drop.
+    pub notifier: Notifier,
     /// What withdraws keys and gives them back.
     pub watcher: Arc<Watcher>,
     /// The mount.
@@ -40,6 +44,7 @@ impl Handler {
         match request {
             Request::Prepare { key_id } => self.prepare(key_id),
             Request::Obey { key_id } => self.obey(key_id),
+            Request::Bind { node, key } => self.bind(node, &key),
             Request::Status => self.status(),
             Request::Rekey { directory } => {
                 let mut progress = listened_to(reporter, "objects");
@@ -79,6 +84,26 @@ impl Handler {
         })
     }
 
+    fn bind(&self, node: u64, key: &str) -> Response {
+        let key: KeyRef = match key.parse() {
+            Ok(key) => key,
+            Err(error) => return failed(error.to_string()),
+        };
+        let binding = binding_of(&key);
+        if let Err(error) = self.volume.bind(node, &binding) {
+            return failed(error.to_string());
+        }
+        // Its times have changed without the kernel's doing.
+        if let Err(error) = self.notifier.attributes(node) {
+            log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
+        }
+        log::info!("inode {node} is bound to {binding}");
+        Response::Bound(Bound {
+            mountpoint: self.mountpoint(),
+            binding: binding.to_string(),
+        })
+    }
+
     fn status(&self) -> Response {
         let keys = self.volume.leases().list();
         let in_use = |key_id| self.volume.leases().data_keys(key_id);
@@ -104,7 +129,7 @@ impl Handler {
 
     fn rewrap(&self, directory: u64, to: Option<&str>, reporter: &Reporter<'_>) -> Response {
         let to = match to.map(str::parse::<KeyRef>).transpose() {
-            Ok(to) => to.as_ref().map(binding_to),
+            Ok(to) => to.as_ref().map(binding_of),
             Err(error) => return failed(error.to_string()),
         };
         let mut progress = listened_to(reporter, "objects");

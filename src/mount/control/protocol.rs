@@ -28,6 +28,13 @@ pub enum Request {
         /// The CMK.
         key_id: KeyId,
     },
+    /// Wrap what is created in an empty directory under another key. Answered by [`Response::Bound`].
+    Bind {
+        /// The directory: its inode number in the mount.
+        node: u64,
+        /// A key id or alias/NAME.
+        key: String,
+    },
     /// What are you? Answered by [`Response::Status`].
     Status,
     /// Wrap data keys anew. Answered by [`Response::Rewrapped`].
@@ -54,6 +61,8 @@ pub enum Response {
     Prepared(Prepared),
     /// The key's present state is in force.
     Obeyed(Obeyed),
+    /// The directory is bound.
+    Bound(Bound),
     /// What the mount is.
     Status(Status),
     /// What a rewrap did.
@@ -129,6 +138,16 @@ pub enum LeaseState {
     Denied,
     /// The key store cannot be read.
     StoreUnreadable,
+}
+
+/// The answer to [`Request::Bind`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Bound {
+    /// Where the volume is mounted.
+    pub mountpoint: String,
+    /// What the directory is bound to.
+    pub binding: String,
 }
 
 /// The answer to [`Request::Status`].

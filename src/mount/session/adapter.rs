@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, KernelConfig, LockOwner,
@@ -16,7 +16,7 @@ use super::answer::{
     Adapter, GENERATION, MAX_BACKGROUND, MAX_WRITE, VALID, caller, handle, with_buffer,
 };
 use super::{convert, privileges, seek};
-use crate::fs::{FileKind, Fill, NodeType, SetAttributes};
+use crate::fs::{FileKind, Fill, FsError, NodeType, SetAttributes};
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -52,6 +52,7 @@ impl Filesystem for Adapter {
         file: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
+        let _answer = self.in_flight.0.read();
         self.reply_attributes(
             "getattr",
             node,
@@ -79,6 +80,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _answer = self.in_flight.0.read();
         let changes = SetAttributes {
             permissions: mode.map(convert::permissions),
             uid,
@@ -121,6 +123,7 @@ impl Filesystem for Adapter {
         device: u32,
         reply: ReplyEntry,
     ) {
+        let _answer = self.in_flight.0.read();
         let Some(kind) = convert::node_kind(mode) else {
             return reply.error(Errno::EINVAL);
         };
@@ -144,6 +147,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        let _answer = self.in_flight.0.read();
         let result = self.fs.make_directory(
             caller(request),
             parent.0,
@@ -174,6 +178,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        let _answer = self.in_flight.0.read();
         let result = self
             .fs
             .make_symlink(caller(request), parent.0, name, target.as_os_str());
@@ -209,6 +214,7 @@ impl Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
+        let _answer = self.in_flight.0.read();
         self.reply_entry(
             "link",
             node,
@@ -218,6 +224,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _answer = self.in_flight.0.read();
         let flags = convert::open_flags(flags);
         let killed = if flags.truncate {
             self.kill_privileges(caller(request), node, None)
@@ -240,6 +247,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _answer = self.in_flight.0.read();
         let (mode, flags) = (
             convert::new_mode(mode, umask),
             convert::open_flags(OpenFlags(flags)),
@@ -298,7 +306,13 @@ impl Filesystem for Adapter {
         match killed.and_then(|()| self.fs.write(file.0, offset, data)) {
             // A request is at most max_write long.
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(self.errno("write", node, &error)),
+            Err(error) => {
+                // The kernel keeps the page as if it had been written, and would show it to readers.
+                if matches!(error, FsError::Key(_)) {
+                    self.refused_writes.add(node.0);
+                }
+                reply.error(self.errno("write", node, &error));
+            }
         }
     }
 
@@ -393,15 +407,15 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if let Some(mark) = self.write_back.mark(request.pid()) {
+            return reply.opened(FileHandle(mark), FopenFlags::empty());
+        }
         match self.fs.open_directory(node.0) {
             // The kernel drops its listing by itself when it changes the directory, and nobody else does.
-            Ok(opened) => {
-                self.write_back.opened(request.pid(), opened);
-                reply.opened(
-                    FileHandle(opened),
-                    FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-                );
-            }
+            Ok(opened) => reply.opened(
+                FileHandle(opened),
+                FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+            ),
             Err(error) => reply.error(self.errno("opendir", node, &error)),
         }
     }
@@ -453,11 +467,16 @@ impl Filesystem for Adapter {
                     // fuser takes the entry's number from here, and the kernel counts no lookup of these two.
                     attributes.ino = node;
                 }
+                let valid = if entry.is_withdrawn {
+                    Duration::ZERO
+                } else {
+                    VALID
+                };
                 if reply.add(
                     node,
                     entry.next_offset,
                     entry.name,
-                    &VALID,
+                    &valid,
                     &attributes,
                     GENERATION,
                 ) {
@@ -481,8 +500,9 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.write_back.released(directory.0);
-        self.fs.release_directory(directory.0);
+        if !self.write_back.released(directory.0) {
+            self.fs.release_directory(directory.0);
+        }
         reply.ok();
     }
 
@@ -541,6 +561,7 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
+        let _answer = self.in_flight.0.read();
         self.reply_xattr(
             "getxattr",
             node,
@@ -551,6 +572,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        let _answer = self.in_flight.0.read();
         self.reply_xattr("listxattr", node, self.fs.list_xattrs(node.0), size, reply);
     }
 

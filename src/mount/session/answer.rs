@@ -3,19 +3,18 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileHandle, Generation, INodeNo, Notifier, ReplyAttr, ReplyEmpty, ReplyEntry,
-    ReplyXattr, Request,
+    Errno, FileHandle, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr, Request,
 };
 use parking_lot::Mutex;
 
 use super::report::Reporter;
 use super::writeback::WriteBack;
-use super::{InFlight, convert, privileges, seek};
+use super::{InFlight, Notifier, RefusedWrites, convert, privileges, seek};
 use crate::fs::{Attributes, Caller, FsError, FsResult, ROOT_NODE};
 use crate::volume::Volume;
 
@@ -27,8 +26,6 @@ pub(super) const GENERATION: Generation = Generation(0);
 pub(super) const MAX_WRITE: u32 = 1 << 20;
 pub(super) const MAX_BACKGROUND: u16 = 64;
 const PAGE: usize = 4096;
-/// As the offset of an invalidation.
-const ATTRIBUTES_ONLY: i64 = -1;
 /// Largest request for an extended attribute's value or list (`XATTR_SIZE_MAX`).
 const XATTR_MAX: usize = 65536;
 
@@ -57,8 +54,8 @@ pub(super) struct Adapter {
     pub(super) write_back: Arc<WriteBack>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) seeks: Sender<seek::Request>,
-    /// There as soon as the handshake is done.
-    notifier: Arc<OnceLock<Notifier>>,
+    pub(super) refused_writes: RefusedWrites,
+    notifier: Notifier,
     /// What the root looked like last: `umount`, `df` and `mountpoint` have to go on when its key is gone.
     root: Mutex<Option<Attributes>>,
 }
@@ -68,7 +65,8 @@ impl Adapter {
         fs: Arc<Volume>,
         write_back: Arc<WriteBack>,
         in_flight: InFlight,
-        notifier: Arc<OnceLock<Notifier>>,
+        refused_writes: RefusedWrites,
+        notifier: Notifier,
     ) -> io::Result<Self> {
         let reporter = Arc::new(Reporter::default());
         let seeks = seek::start(
@@ -83,6 +81,7 @@ impl Adapter {
             write_back,
             reporter,
             seeks,
+            refused_writes,
             notifier,
             root,
         })
@@ -168,10 +167,7 @@ impl Adapter {
     /// Makes the kernel ask for a mode anew that it has cached with bits that are gone: it would still run the program
     /// with them. Unlike an invalidation of pages this waits for nothing, so it may be done from here.
     pub(super) fn forget_mode(&self, node: INodeNo, is_changed: bool) {
-        let Some(notifier) = self.notifier.get().filter(|_| is_changed) else {
-            return;
-        };
-        if let Err(error) = notifier.inval_inode(node, ATTRIBUTES_ONLY, 0) {
+        if is_changed && let Err(error) = self.notifier.attributes(node.0) {
             log::warn!("the kernel keeps the mode of inode {}: {error}", node.0);
         }
     }

@@ -221,6 +221,9 @@ pub(super) fn capabilities(read_only: bool) -> InitFlags {
         | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_ASYNC_DIO
         | InitFlags::FUSE_POSIX_ACL
+        // Each read(2) of what is cached looks at the attributes first. They are good for long, so that costs nothing; but
+        // where a key was withdrawn they are dropped, and the read is refused whatever is still cached.
+        | InitFlags::FUSE_AUTO_INVAL_DATA
         | InitFlags::FUSE_DONT_MASK
         | InitFlags::FUSE_CACHE_SYMLINKS;
     if !read_only {

@@ -7,18 +7,20 @@
 mod adapter;
 mod answer;
 mod convert;
+mod notify;
 mod privileges;
 mod report;
 mod seek;
 mod writeback;
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
-use parking_lot::RwLock;
+use fuser::{Config, Session, SessionACL};
+use parking_lot::{Mutex, RwLock};
 
 use super::holders;
 use super::mountpoint::Mounted;
@@ -26,6 +28,7 @@ use crate::fs::NodeId;
 use crate::volume::Volume;
 use answer::Adapter;
 
+pub use notify::Notifier;
 pub use writeback::WriteBack;
 
 /// Workers that answer the kernel: enough that a few slow fsyncs do not keep everybody else waiting, few enough not to
@@ -36,7 +39,7 @@ fn workers() -> usize {
         .clamp(4, 16)
 }
 
-/// Requests whose answer carries plaintext, from before the core is asked until the answer is sent.
+/// Requests whose answer carries plaintext, names or attributes, from before the core is asked until the answer is sent.
 #[derive(Debug, Default, Clone)]
 pub struct InFlight(Arc<RwLock<()>>);
 
@@ -45,6 +48,24 @@ impl InFlight {
     /// was revoked is in the kernel's hands by then, and an invalidation reaches it.
     pub fn drain(&self) {
         drop(self.0.write());
+    }
+}
+
+/// Inodes of which the kernel may still hold pages that were refused: written into its cache just before a key was
+/// withdrawn, or while it was.
+#[derive(Debug, Default, Clone)]
+pub struct RefusedWrites(Arc<Mutex<HashSet<NodeId>>>);
+
+impl RefusedWrites {
+    /// Remembers one.
+    pub fn add(&self, node: NodeId) {
+        self.0.lock().insert(node);
+    }
+
+    /// Those that have come since this was asked last.
+    #[must_use]
+    pub fn take(&self) -> HashSet<NodeId> {
+        std::mem::take(&mut *self.0.lock())
     }
 }
 
@@ -66,26 +87,12 @@ impl Running {
     }
 }
 
-/// Tells the kernel to drop what it has cached. Never used from a request's handler or under a lock: the kernel may have to
-/// wait for an answer of ours.
-#[derive(Debug, Clone)]
-pub struct Invalidator(Notifier);
-
-impl Invalidator {
-    /// Drops the pages and attributes of an inode, also of one that is open or mapped. An inode that the kernel does not
-    /// know is no error.
-    ///
-    /// # Errors
-    /// Where the session is gone.
-    pub fn inode(&self, node: NodeId) -> io::Result<()> {
-        self.0.inval_inode(INodeNo(node), 0, 0)
-    }
-}
-
 /// A session whose handshake is done.
 pub struct Connected {
     session: Session<Adapter>,
     in_flight: InFlight,
+    refused_writes: RefusedWrites,
+    notifier: Notifier,
     write_back: Arc<WriteBack>,
     /// Of the thread that waits for the workers.
     name: String,
@@ -109,20 +116,22 @@ impl Connected {
         config.n_threads = Some(workers());
         // One queue for all workers: a descriptor each would only spread the wake-ups.
         config.clone_fd = false;
-        let notifier = Arc::new(OnceLock::new());
+        let refused_writes = RefusedWrites::default();
+        let notifier = Notifier::new(device.try_clone()?);
         let adapter = Adapter::new(
             fs,
             Arc::clone(&write_back),
             in_flight.clone(),
-            Arc::clone(&notifier),
+            refused_writes.clone(),
+            notifier.clone(),
         )?;
         // Who may come in is the kernel's decision (allow_other, default_permissions), so fuser lets everybody pass.
         let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
-        // Nobody else sets it, and no request is taken before this.
-        let _ = notifier.set(session.notifier());
         Ok(Self {
             session,
             in_flight,
+            refused_writes,
+            notifier,
             write_back,
             name: holders::thread_name(mounted.device_minor()),
         })
@@ -130,8 +139,14 @@ impl Connected {
 
     /// For invalidations.
     #[must_use]
-    pub fn invalidator(&self) -> Invalidator {
-        Invalidator(self.session.notifier())
+    pub fn notifier(&self) -> Notifier {
+        self.notifier.clone()
+    }
+
+    /// For dropping what a refused write has left in the kernel.
+    #[must_use]
+    pub fn refused_writes(&self) -> RefusedWrites {
+        self.refused_writes.clone()
     }
 
     /// For waiting until answers under way are sent.

@@ -25,12 +25,15 @@ const LOOK_AGAIN: Duration = Duration::from_micros(100);
 /// How fuser names its workers.
 const WORKER: &str = "fuser-";
 
-/// The directory whose RELEASEDIR marks the end of the queue.
+/// The handle of the directory whose RELEASEDIR marks the end of the queue. The core never gives so large a number, and never
+/// hears of this one: writing has to go on where the root's key is withdrawn.
+const MARK: HandleId = HandleId::MAX;
+
+/// Who waits for the mark.
 #[derive(Debug)]
 struct Mark {
     /// The thread that opens it.
     thread: u32,
-    handle: Option<HandleId>,
     arrived: Sender<()>,
 }
 
@@ -65,11 +68,7 @@ impl WriteBack {
         let _turn = self.turn.lock();
         let (arrived, arrival) = channel();
         let thread = rustix::thread::gettid().as_raw_pid().cast_unsigned();
-        *self.mark.lock() = Some(Mark {
-            thread,
-            handle: None,
-            arrived,
-        });
+        *self.mark.lock() = Some(Mark { thread, arrived });
         self.is_waiting.store(true, Ordering::Release);
         let sent = self.mounted.send_dirty_pages();
         let waited = sent.and_then(|()| arrival.recv_timeout(PATIENCE).map_err(io::Error::other));
@@ -86,25 +85,27 @@ impl WriteBack {
         self.writes.read()
     }
 
-    /// A thread has opened a directory.
-    pub(super) fn opened(&self, thread: u32, handle: HandleId) {
-        if self.is_waiting.load(Ordering::Acquire)
-            && let Some(mark) = &mut *self.mark.lock()
-            && mark.thread == thread
-        {
-            mark.handle = Some(handle);
-        }
+    /// A thread opens a directory: the handle it gets, if that is the mark.
+    pub(super) fn mark(&self, thread: u32) -> Option<HandleId> {
+        let is_ours = || {
+            self.mark
+                .lock()
+                .as_ref()
+                .is_some_and(|mark| mark.thread == thread)
+        };
+        (self.is_waiting.load(Ordering::Acquire) && is_ours()).then_some(MARK)
     }
 
-    /// The last descriptor of an opened directory was closed.
-    pub(super) fn released(&self, handle: HandleId) {
-        if self.is_waiting.load(Ordering::Acquire)
-            && let Some(mark) = &*self.mark.lock()
-            && mark.handle == Some(handle)
-        {
+    /// The last descriptor of an opened directory was closed. Says whether that was the mark.
+    pub(super) fn released(&self, handle: HandleId) -> bool {
+        if handle != MARK {
+            return false;
+        }
+        if let Some(mark) = &*self.mark.lock() {
             // Gone if nobody waits any more.
             let _ = mark.arrived.send(());
         }
+        true
     }
 }
 

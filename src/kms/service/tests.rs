@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::crypto::passphrase::Passphrase;
+use crate::format::envelope::{EncryptionContext, Envelope};
+use crate::kms::alias::AliasName;
+use crate::kms::key::{CreateKeyRequest, Description, KeyManager, Tags};
 
 /// A key directory without passphrase must not ask for one.
 pub(in crate::kms) struct Never;
@@ -27,9 +30,7 @@ impl PassphraseSource for Says {
     }
 }
 
-use super::super::alias::AliasName;
 use super::super::error::KeyUnavailable;
-use super::super::key::{Description, Tags};
 use crate::clock::{ManualClock, Timestamp};
 use crate::crypto::passphrase::Argon2Params;
 use crate::format::envelope::ObjectKind;
@@ -48,7 +49,7 @@ fn clock() -> Arc<dyn Clock> {
     Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)))
 }
 
-fn create(dir: &Path) -> KeyService {
+pub(in crate::kms) fn create(dir: &Path) -> KeyService {
     KeyService::open_or_create(dir, NewProtection::RootKeyFile, &Never, clock())
         .unwrap()
         .0
@@ -103,6 +104,7 @@ fn what_is_asked_for_is_what_is_described_after_reopening() {
         description: Description::new("for photos".into()).unwrap(),
         tags: Tags::new([("team".into(), "a".into())]).unwrap(),
         alias: Some(alias("alias/photos")),
+        ..CreateKeyRequest::default()
     };
     let made = service.create_key(request).unwrap();
     assert_eq!(made.key_manager, KeyManager::Customer);

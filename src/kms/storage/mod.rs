@@ -1,4 +1,6 @@
-//! Files of the key directory: reading with a stamp, atomic replacement, the lock, permissions. Knows nothing of keys.
+//! Files of the key directory: reading with a stamp, atomic replacement, permissions. Knows nothing of keys.
+//!
+//! `lock` the right to change them · `log_file` a file that grows at its end · `fault` failures, for tests.
 //!
 //! Everything that writes here runs under [`Lock`], so one fixed name for what is not finished yet is enough, and
 //! whatever bears that name is a leftover of a process that died.
@@ -6,19 +8,23 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
 
 use super::error::KmsError;
 
+#[cfg(test)]
+pub(super) mod fault;
+mod lock;
+mod log_file;
+
+pub(super) use lock::{LOCK, Lock};
+pub(super) use log_file::LogFile;
+
 /// The name of what is being written; names with a leading dot are never records.
 pub(super) const UNFINISHED: &str = ".new";
-/// The lock file of a key directory.
-pub(super) const LOCK: &str = "lock";
-
 /// No file of a key directory comes near this; a larger one is not read into memory.
 const MAX_FILE: u64 = 1 << 20;
 /// Two changes closer together than this can bear the same times. Coarser than any kernel tick.
@@ -75,6 +81,11 @@ pub(super) fn stat(path: &Path) -> Result<Option<Stamp>, KmsError> {
 
 /// Reads a file that may be missing.
 pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, KmsError> {
+    read_up_to(path, MAX_FILE)
+}
+
+/// Reads a file of at most `limit` bytes that may be missing.
+pub(super) fn read_up_to(path: &Path, limit: u64) -> Result<Option<Snapshot>, KmsError> {
     let since = SystemTime::now();
     let io = || KmsError::io("read", path);
     let mut file = match File::open(path) {
@@ -86,7 +97,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, KmsError> {
     if !meta.is_file() {
         return Err(KmsError::damaged(path, "it is not a regular file"));
     }
-    if meta.size() > MAX_FILE {
+    if meta.size() > limit {
         return Err(KmsError::damaged(path, "it is too large to be a record"));
     }
     let stamp = Stamp::of(&meta);
@@ -127,33 +138,67 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, KmsError> {
     Ok(names)
 }
 
+/// What tests let fail; nothing else does.
+#[cfg(not(test))]
+mod fault {
+    pub(super) fn before() -> std::io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn cut(bytes: &[u8]) -> std::io::Result<&[u8]> {
+        Ok(bytes)
+    }
+}
+
+/// All names in a directory, those with a leading dot among them. A missing directory is an empty one.
+pub(super) fn all_names(dir: &Path) -> Result<Vec<std::ffi::OsString>, KmsError> {
+    let names = match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
+        Err(error) if missing(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    names.map_err(KmsError::io("list", dir))
+}
+
 /// Writes `dir/name` for its owner only: old or new after a crash, and durable on return.
 pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), KmsError> {
     let unfinished = dir.join(UNFINISHED);
     discard(&unfinished)?;
     create(&unfinished, bytes)?;
-    let path = dir.join(name);
-    fs::rename(&unfinished, &path).map_err(KmsError::io("replace", path))?;
+    rename(&unfinished, &dir.join(name))?;
     sync(dir)
+}
+
+/// Moves a file or directory, in the place of what is there.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), KmsError> {
+    fault::before()
+        .and_then(|()| fs::rename(from, to))
+        .map_err(KmsError::io("replace", to))
 }
 
 /// Writes a new file for its owner only, and syncs it.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), KmsError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+    let mut file = fault::before()
+        .and_then(|()| {
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+        })
         .map_err(KmsError::io("create", path))?;
-    file.write_all(bytes).map_err(KmsError::io("write", path))?;
-    file.sync_all().map_err(KmsError::io("sync", path))
+    fault::cut(bytes)
+        .and_then(|bytes| file.write_all(bytes))
+        .map_err(KmsError::io("write", path))?;
+    fault::before()
+        .and_then(|()| file.sync_all())
+        .map_err(KmsError::io("sync", path))
 }
 
 /// Makes a directory for its owner only.
 pub(super) fn make_dir(path: &Path) -> Result<(), KmsError> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
+    fault::before()
+        .and_then(|()| DirBuilder::new().mode(0o700).create(path))
         .map_err(KmsError::io("create", path))
 }
 
@@ -172,22 +217,48 @@ pub(super) fn make_dir_all(path: &Path) -> Result<(), KmsError> {
 
 /// Makes what was created, renamed or removed in a directory durable.
 pub(super) fn sync(dir: &Path) -> Result<(), KmsError> {
-    File::open(dir)
+    fault::before()
+        .and_then(|()| File::open(dir))
         .and_then(|dir| dir.sync_all())
         .map_err(KmsError::io("sync", dir))
 }
 
 /// Removes a file, or a directory with all that is in it; neither need exist.
 pub(super) fn discard(path: &Path) -> Result<(), KmsError> {
-    let result = match fs::symlink_metadata(path) {
+    let result = fault::before().and_then(|()| match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
-    };
+    });
     match result {
         Err(error) if !missing(&error) => Err(KmsError::io("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Overwrites a file, removes it, and makes both durable; a directory with all that is in it. Neither need be there.
+///
+/// What the medium keeps of it elsewhere (flash translation, copy-on-write, snapshots) is beyond reach.
+pub(super) fn destroy(path: &Path) -> Result<(), KmsError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if missing(&error) => return Ok(()),
+        Err(error) => return Err(KmsError::io("look at", path)(error)),
+        Ok(meta) if meta.is_dir() => {
+            for entry in fs::read_dir(path).map_err(KmsError::io("list", path))? {
+                destroy(&entry.map_err(KmsError::io("list", path))?.path())?;
+            }
+        }
+        Ok(meta) if meta.is_file() => {
+            let zeros = vec![0; usize::try_from(meta.len().min(MAX_FILE)).unwrap_or(0)];
+            fault::before()
+                .and_then(|()| OpenOptions::new().write(true).open(path))
+                .and_then(|mut file| file.write_all(&zeros).and_then(|()| file.sync_all()))
+                .map_err(KmsError::io("overwrite", path))?;
+        }
+        Ok(_) => {}
+    }
+    discard(path)?;
+    path.parent().map_or(Ok(()), sync)
 }
 
 /// Whether nothing at all is in a directory.
@@ -213,37 +284,6 @@ pub(super) fn check_private(path: &Path) -> Result<(), KmsError> {
             path: path.to_owned(),
             mode,
         })
-    }
-}
-
-/// The right to change a key directory: one holder at a time, over all processes and threads. Released when dropped.
-pub(super) struct Lock(#[expect(dead_code, reason = "closing it releases the lock")] File);
-
-impl Lock {
-    /// Waits for the lock of `dir`.
-    pub(super) fn exclusive(dir: &Path) -> Result<Self, KmsError> {
-        let path: PathBuf = dir.join(LOCK);
-        loop {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(KmsError::io("open", &path))?;
-            rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
-                .map_err(|errno| KmsError::io("lock", &path)(errno.into()))?;
-            // Somebody may have replaced the file, or the whole directory, while this waited: then the lock is on nothing.
-            let held = file.metadata().map_err(KmsError::io("look at", &path))?;
-            match fs::metadata(&path) {
-                Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {
-                    return Ok(Self(file));
-                }
-                Ok(_) => {}
-                Err(error) if missing(&error) => {}
-                Err(error) => return Err(KmsError::io("look at", &path)(error)),
-            }
-        }
     }
 }
 
@@ -278,24 +318,5 @@ mod tests {
         assert!(!stamp.settled(changed + ms(50)));
         assert!(stamp.settled(changed + ms(51)));
         assert!(!stamp.settled(changed - ms(1000)));
-    }
-
-    #[test]
-    fn the_lock_lets_one_in_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let inside = std::sync::atomic::AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..50 {
-                        let lock = Lock::exclusive(dir.path()).unwrap();
-                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
-                        std::thread::yield_now();
-                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
-                        drop(lock);
-                    }
-                });
-            }
-        });
     }
 }
