@@ -348,3 +348,42 @@ fn killed_at_any_moment_it_leaves_everything_readable_and_is_taken_up_again() {
         assert_eq!(keys_in_use(&volume), [key_id(&volume, to)], "round {round}");
     }
 }
+
+#[test]
+fn writers_and_renames_lose_nothing_to_a_rekey() {
+    let volume = Volume::mounted();
+    during_a_storm(&volume, || {
+        for _ in 0..3 {
+            // Files of several names, and those that are written to all the time, are told: then the exit code is not 0.
+            let output = volume.run(&["rekey", "MOUNTPOINT", "--output", "json"]);
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(report["Rekeyed"].as_u64().unwrap() > 40, "{report}");
+        }
+    });
+}
+
+#[test]
+fn a_rekey_that_is_killed_at_any_moment_leaves_every_file_whole() {
+    let volume = Volume::mounted();
+    populate(&volume.mountpoint(), 120);
+    let before = look_roughly(&volume.mountpoint());
+    for round in 0..20 {
+        match round % 3 {
+            0 => kill_during(&volume, &["rekey", "MOUNTPOINT"], round, true),
+            1 => kill_during(&volume, &["rekey", "MOUNTPOINT"], round, false),
+            _ => {
+                volume.unmount();
+                kill_during(&volume, &["rekey", "CIPHERDIR"], round, false);
+                volume.mount(&[]);
+            }
+        }
+        assert!(look_roughly(&volume.mountpoint()) == before, "round {round}");
+    }
+    eventually("a rekey goes through", || {
+        let output = volume.run(&["rekey", "MOUNTPOINT", "--output", "json"]);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            .is_ok_and(|report| report["Failures"]["Count"] == 1)
+    });
+    volume.remount();
+    assert!(look_roughly(&volume.mountpoint()) == before);
+}
