@@ -377,7 +377,10 @@ fn a_rekey_that_is_killed_at_any_moment_leaves_every_file_whole() {
                 volume.mount(&[]);
             }
         }
-        assert!(look_roughly(&volume.mountpoint()) == before, "round {round}");
+        assert!(
+            look_roughly(&volume.mountpoint()) == before,
+            "round {round}"
+        );
     }
     eventually("a rekey goes through", || {
         let output = volume.run(&["rekey", "MOUNTPOINT", "--output", "json"]);
