@@ -86,6 +86,11 @@ uuid_id!(
     "key store id"
 );
 uuid_id!(
+    /// Names a backup of a key directory.
+    BackupId,
+    "backup id"
+);
+uuid_id!(
     /// Names a volume.
     VolumeId,
     "volume id"

@@ -2,9 +2,10 @@
 //!
 //! [`layout`] where blocks lie in a backing file · [`slot`] the two entries that guard a block · [`header`] the header of
 //! an object · [`envelope`] a wrapped data key · [`names`] names in the backing directory · [`symlink`] targets ·
-//! [`xattr`] extended attributes · [`ciphertext`] a small secret · [`volume`] the volume file · [`keystore`] the files of a key directory · [`codec`] the
+//! [`xattr`] extended attributes · [`ciphertext`] a small secret · [`volume`] the volume file · [`keystore`] the files of a key directory, [`backup`] a backup of it · [`codec`] the
 //! one bincode configuration.
 
+pub mod backup;
 pub mod ciphertext;
 pub mod codec;
 pub mod envelope;

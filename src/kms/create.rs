@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::alias::{AliasName, AliasRecord};
 use super::audit::{self, AUDIT, Recorder};
+use super::backup::Backup;
 use super::error::KmsError;
 use super::event::Event;
 use super::journal::{self, JOURNAL, STAGED};
@@ -18,6 +19,7 @@ use super::seal::Sealer;
 use super::storage::{self, Lock};
 use super::store::{self, ALIASES, KEYS, KeyStore};
 use super::transaction;
+use crate::clock::Timestamp;
 use crate::crypto::passphrase::Passphrase;
 use crate::ids::KeyStoreId;
 use crate::secret::Secret;
@@ -97,6 +99,60 @@ pub(super) fn open_or_create(
         Err(KmsError::NoStore { .. }) => {}
         opened => return Ok((opened?, false)),
     }
+    match create(
+        dir,
+        protection,
+        passphrases,
+        recorder,
+        &Contents::DefaultKey,
+    )? {
+        Created::Here(store) => Ok((store, true)),
+        Created::Meanwhile(protector) => {
+            let opened = open_made_meanwhile(dir, protector, passphrases, recorder)?;
+            Ok((opened, false))
+        }
+    }
+}
+
+/// Makes a key directory out of a backup, where there is none yet. It is the same one to every volume.
+pub(super) fn create_from(
+    dir: &Path,
+    backup: &Backup,
+    event: Event,
+    protection: NewProtection,
+    passphrases: &dyn PassphraseSource,
+    recorder: &Recorder,
+) -> Result<KeyStore, KmsError> {
+    let contents = Contents::Of(backup, event);
+    match create(dir, protection, passphrases, recorder, &contents)? {
+        Created::Here(store) => Ok(store),
+        Created::Meanwhile(_) => Err(KmsError::ValidationException(format!(
+            "another process has just made a key directory at {}: try again to add to it",
+            dir.display()
+        ))),
+    }
+}
+
+/// What a new key directory holds.
+enum Contents<'a> {
+    DefaultKey,
+    /// What a backup holds, and how that is written down.
+    Of(&'a Backup, Event),
+}
+
+enum Created {
+    Here(KeyStore),
+    /// Somebody else was faster; what was to protect it.
+    Meanwhile(Protector),
+}
+
+fn create(
+    dir: &Path,
+    protection: NewProtection,
+    passphrases: &dyn PassphraseSource,
+    recorder: &Recorder,
+    contents: &Contents<'_>,
+) -> Result<Created, KmsError> {
     if storage::stat(dir)?.is_some() {
         refuse_foreign(dir)?;
         // An empty directory holds nothing that anybody could have read yet.
@@ -124,8 +180,7 @@ pub(super) fn open_or_create(
     let lock = Lock::exclusive(dir)?;
     if storage::stat(&dir.join(STORE))?.is_some() {
         drop(lock);
-        let opened = open_made_meanwhile(dir, protector, passphrases, recorder)?;
-        return Ok((opened, false));
+        return Ok(Created::Meanwhile(protector));
     }
     if started(dir)? {
         for leftover in [KEYS, ALIASES, AUDIT, STAGED, ROOT_KEY] {
@@ -134,12 +189,21 @@ pub(super) fn open_or_create(
     } else if keys_without_store(dir)? {
         return Err(lost_store_file(dir));
     }
-    Ok((make(dir, &protector, recorder)?, true))
+    make(dir, &protector, recorder, contents).map(Created::Here)
 }
 
-fn make(dir: &Path, protector: &Protector, recorder: &Recorder) -> Result<KeyStore, KmsError> {
+fn make(
+    dir: &Path,
+    protector: &Protector,
+    recorder: &Recorder,
+    contents: &Contents<'_>,
+) -> Result<KeyStore, KmsError> {
     storage::replace(dir, CREATING, b"")?;
-    let (file, root_key) = root::make(KeyStoreId::random(), protector)?;
+    let id = match contents {
+        Contents::DefaultKey => KeyStoreId::random(),
+        Contents::Of(backup, _) => backup.store_id(),
+    };
+    let (file, root_key) = root::make(id, protector)?;
     let sealer = Sealer::new(file.store_id(), &root_key);
     if let Protector::File(secret) = protector {
         storage::replace(dir, ROOT_KEY, secret.expose())?;
@@ -148,7 +212,44 @@ fn make(dir: &Path, protector: &Protector, recorder: &Recorder) -> Result<KeySto
         storage::make_dir(&dir.join(part))?;
     }
     audit::make(dir, &sealer)?;
-    let now = recorder.now();
+    let store = KeyStore::new(dir, sealer);
+    let events = match contents {
+        Contents::DefaultKey => make_default_key(&store, recorder.now())?.to_vec(),
+        Contents::Of(backup, event) => {
+            write_records(&store, backup)?;
+            vec![Event::new("CreateKeyStore"), event.clone()]
+        }
+    };
+    transaction::record(&store, recorder, &events)?;
+    reserve::refill(dir);
+    storage::replace(dir, STORE, &file.encode())?;
+    storage::discard(&dir.join(CREATING))?;
+    storage::sync(dir)?;
+    Ok(store)
+}
+
+/// Writes all that a backup holds. Nobody reads it before the store file is there.
+fn write_records(store: &KeyStore, backup: &Backup) -> Result<(), KmsError> {
+    let dir = store.dir();
+    for record in &backup.records {
+        let path = dir.join(&record.place);
+        let Some(parent) = path.parent() else {
+            continue;
+        };
+        if storage::stat(parent)?.is_none() {
+            storage::make_dir(parent)?;
+        }
+        let sealer = &store.sealer;
+        let sealed = sealer.seal(record.kind, &record.place, record.counter, &record.payload);
+        storage::create(&path, &sealed)?;
+        storage::sync(parent)?;
+    }
+    storage::sync(&dir.join(KEYS))
+}
+
+/// Makes the default key and its alias. Returns what the audit log begins with.
+fn make_default_key(store: &KeyStore, now: Timestamp) -> Result<[Event; 3], KmsError> {
+    let (dir, sealer) = (store.dir(), &store.sealer);
     let material = Secret::random()?;
     let description = Description::new("The key that is used where none is named".to_owned())?;
     let key = KeyRecord::new(
@@ -158,26 +259,14 @@ fn make(dir: &Path, protector: &Protector, recorder: &Recorder) -> Result<KeySto
         Tags::default(),
         Some(&material),
     );
-    store::write_new_key(dir, &sealer, &key, &material)?;
+    store::write_new_key(dir, sealer, &key, &material)?;
     let alias = AliasRecord {
         alias_name: AliasName::default_key(),
         target_key_id: key.key_id,
         creation_date: now,
         last_updated_date: now,
     };
-    store::write_alias(dir, &sealer, 1, &alias)?;
-    let store = KeyStore::new(dir, sealer);
-    let events = first_events(&key, &alias);
-    transaction::record(&store, recorder, &events)?;
-    reserve::refill(dir);
-    storage::replace(dir, STORE, &file.encode())?;
-    storage::discard(&dir.join(CREATING))?;
-    storage::sync(dir)?;
-    Ok(store)
-}
-
-/// What the audit log begins with.
-fn first_events(key: &KeyRecord, alias: &AliasRecord) -> [Event; 3] {
+    store::write_alias(dir, sealer, 1, &alias)?;
     let mut of_key = Event::new("CreateKey").by_itself();
     of_key.about(key.key_id);
     if let Some(id) = key.current_key_material_id {
@@ -187,7 +276,7 @@ fn first_events(key: &KeyRecord, alias: &AliasRecord) -> [Event; 3] {
         .by_itself()
         .with("aliasName", alias.alias_name.as_str());
     of_alias.about(key.key_id);
-    [Event::new("CreateKeyStore"), of_key, of_alias]
+    Ok([Event::new("CreateKeyStore"), of_key, of_alias])
 }
 
 /// Another process made the key directory while this one asked for a passphrase: the same passphrase must open it.

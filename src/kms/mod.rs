@@ -6,11 +6,12 @@
 //! `due` what time alone does to it · [`alias`] names for keys · [`material`] usable keys · `cache` what was read and is
 //! still so · `store` records on disk · `transaction` changing them · `journal` whole or not at all · `reserve` room for a
 //! full disk · `event` what is written down of an operation, [`audit`] where · `create` making a key directory · `root` its
-//! root key · `seal` sealed records ·
+//! root key · `seal` sealed records · [`backup`] every record in one file ·
 //! `verify` reads every record · `storage` files, locks, atomic replacement · [`error`] what can go wrong.
 
 pub mod alias;
 pub mod audit;
+pub mod backup;
 mod cache;
 pub mod caller;
 mod create;

@@ -117,6 +117,22 @@ impl KeyStore {
         }
     }
 
+    /// How often the record in a place was written, and what it says, whatever that is.
+    pub(super) fn unsealed(
+        &self,
+        kind: RecordKind,
+        place: &str,
+    ) -> Result<Option<(u64, Zeroizing<Vec<u8>>)>, KmsError> {
+        let path = self.dir.join(place);
+        let Some(snapshot) = storage::read(&path)? else {
+            return Ok(None);
+        };
+        match self.sealer.open(kind, place, &snapshot.bytes) {
+            Ok(unsealed) => Ok(Some((unsealed.counter, unsealed.payload))),
+            Err(error) => Err(KmsError::damaged(path, error)),
+        }
+    }
+
     /// The wrapping key of one material. The caller has checked that the key may be used.
     pub(super) fn material(
         &self,
@@ -313,6 +329,11 @@ pub(super) fn key_place(key: KeyId) -> String {
 
 pub(super) fn material_place(key: KeyId, material: MaterialId) -> String {
     format!("{KEYS}/{key}/{material}")
+}
+
+/// Where the alias lies whose file bears this name.
+pub(super) fn alias_file_place(name: &str) -> String {
+    format!("{ALIASES}/{name}")
 }
 
 pub(super) fn alias_place(alias: &AliasName) -> String {

@@ -63,6 +63,19 @@ impl<'a> Transaction<'a> {
         self.changes.push(Change::Put { place, sealed });
     }
 
+    /// Writes a record as a backup has it.
+    pub(super) fn put_record(
+        &mut self,
+        kind: RecordKind,
+        place: &str,
+        counter: u64,
+        payload: &[u8],
+    ) {
+        let sealed = self.store.sealer.seal(kind, place, counter, payload);
+        let place = place.to_owned();
+        self.changes.push(Change::Put { place, sealed });
+    }
+
     /// Destroys a material: overwrites and removes its file.
     pub(super) fn destroy_material(&mut self, key: KeyId, id: MaterialId) {
         let place = store::material_place(key, id);
@@ -101,7 +114,8 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// Nothing was changed, except with [`KmsError::Unfinished`].
-    pub(super) fn commit(self) -> Result<(), KmsError> {
+    pub(super) fn commit(mut self) -> Result<(), KmsError> {
+        self.note_what_goes();
         let result = self.attempt();
         let result = match result {
             Err(error) if error.is_full() && self.event.restricting => {
@@ -114,6 +128,30 @@ impl<'a> Transaction<'a> {
             reserve::refill(self.store.dir());
         }
         result
+    }
+
+    /// So that a backup does not bring it back unasked.
+    fn note_what_goes(&mut self) {
+        let (mut keys, mut materials, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
+        for change in &self.changes {
+            match change {
+                Change::Put { .. } => {}
+                Change::RemoveKey { key } => keys.push(key.to_string()),
+                Change::Remove { place } => aliases.push(place.clone()),
+                Change::Destroy { place } => {
+                    materials.extend(place.rsplit('/').next().map(str::to_owned));
+                }
+            }
+        }
+        for (name, gone) in [
+            ("deletedKeyIds", keys),
+            ("destroyedKeyMaterialIds", materials),
+            ("deletedAliases", aliases),
+        ] {
+            if !gone.is_empty() {
+                self.event.note(name, gone);
+            }
+        }
     }
 
     fn attempt(&self) -> Result<(), KmsError> {

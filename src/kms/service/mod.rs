@@ -9,6 +9,7 @@
 
 mod access;
 mod aliases;
+mod backup;
 mod crypto;
 mod data_keys;
 mod deletion;
