@@ -15,6 +15,8 @@ use super::key::KeyCommand;
 use super::keys::KeysCommand;
 use super::mount::MountArgs;
 use super::policy::PolicyCommand;
+use super::rekey::RekeyArgs;
+use super::rewrap::RewrapArgs;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
 use super::volume::VolumeCommand;
@@ -73,6 +75,10 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Show what is mounted.
     Status(StatusArgs),
+    /// Wrap data keys anew, after a rotation or under another key; content stays as it is.
+    Rewrap(RewrapArgs),
+    /// Give files new data keys by encrypting their content anew.
+    Rekey(RekeyArgs),
     /// Bind an empty directory of a mounted volume to a key: what is created in it is wrapped under that.
     Bind(BindArgs),
     /// Look at a volume as a whole, remove what is dead in it.

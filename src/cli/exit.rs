@@ -136,6 +136,8 @@ fn code(error: &CliError) -> u8 {
         CliError::Mount(error) => code_of_mount(error),
         CliError::Volume(error) => code_of_volume(error),
         CliError::Unanswered(_) => UNANSWERED,
+        CliError::NoControl { .. } => NOT_FOUND,
+        CliError::Refused(_) | CliError::Unheard { .. } | CliError::Incomplete { .. } => FAILURE,
         CliError::Reported(code) => *code,
         // Whoever reads the output has seen enough.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,

@@ -10,6 +10,7 @@ use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
 use crate::kms::state::{InvalidState, Unsupported};
 use crate::mount::MountError;
+use crate::mount::control::client::AskError;
 use crate::mount::options::{self, OptionError};
 use crate::volume::{self, VolumeError};
 
@@ -71,6 +72,33 @@ pub enum CliError {
     /// A key was changed, and these mounts have not said that they obey.
     #[error("{}", list(.0))]
     Unanswered(Vec<Unanswered>),
+    /// A mount cannot be reached by way of this key directory.
+    #[error("the mount on {} cannot be asked: it is not among the mounts of key directory {}", mountpoint.display(), keys.display())]
+    NoControl {
+        /// Where it is.
+        mountpoint: PathBuf,
+        /// The key directory.
+        keys: PathBuf,
+    },
+    /// A mount said why it does not do what it was asked.
+    #[error("{0}")]
+    Refused(String),
+    /// A mount did not answer.
+    #[error("process {process_id}, which serves the mount: {source}")]
+    Unheard {
+        /// The daemon.
+        process_id: u32,
+        /// Why.
+        source: AskError,
+    },
+    /// Something is left to be done.
+    #[error("the {what} is not complete: {}", reasons.join("\n  "))]
+    Incomplete {
+        /// What was to be done.
+        what: &'static str,
+        /// What is left, and why.
+        reasons: Vec<String>,
+    },
     /// Nothing says where the key directory is.
     #[error("cannot tell where the key directory is: neither HOME nor XDG_DATA_HOME is set")]
     NoHome,
@@ -149,6 +177,17 @@ fn hint(error: &CliError) -> Option<String> {
         }
         CliError::Unanswered(_) => Some(
             "the key is changed, and no mount that starts now is given it; a mount that only was slow notices by itself; to be certain, end the programs that use it and its process, and unmount it"
+                .to_owned(),
+        ),
+        CliError::NoControl { .. } => {
+            Some("name the key directory that it uses: --keys DIR or CMKFS_KEYS".to_owned())
+        }
+        CliError::Refused(_) => None,
+        CliError::Unheard { .. } => Some(
+            "what is done stays done; run it again to go on, with the volume mounted or not".to_owned(),
+        ),
+        CliError::Incomplete { .. } => Some(
+            "what is done stays done; run it again to go on once the causes are gone; do not delete old key material before"
                 .to_owned(),
         ),
         CliError::NoHome => Some("name it with --keys DIR or CMKFS_KEYS".to_owned()),

@@ -1,7 +1,8 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `policy`, `grant`,
-//! `keys`, `backup`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume` one file a noun · `obey` what mounts do
+//! `keys`, `backup`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume`, `rewrap`, `rekey` one file a
+//! noun · `target` what the last two work on · `obey` what mounts do
 //! about a change of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON ·
 //! [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
@@ -26,7 +27,10 @@ pub mod policy;
 pub mod progress;
 pub mod raw;
 pub mod reach;
+pub mod rekey;
+pub mod rewrap;
 pub mod status;
+pub mod target;
 pub mod unmount;
 pub mod volume;
 
@@ -67,6 +71,8 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Status(args) => status::run(global, &args),
         Command::Bind(args) => bind::run(global, &args),
         Command::Volume(command) => volume::run(global, &command),
+        Command::Rewrap(args) => rewrap::run(global, &args),
+        Command::Rekey(args) => rekey::run(global, &args),
         Command::Key(command) => key::run(global, command),
         Command::Alias(command) => alias::run(global, command),
         Command::Policy(command) => policy::run(global, command),

@@ -14,6 +14,7 @@ use super::core::Core;
 use super::error::{Damage, FsError, FsResult};
 use super::inodes::{DefaultAcl, Inode};
 use super::object::Object;
+use super::types::{Rewrapped, WrappedUnder};
 use crate::crypto::name::{self, digest};
 use crate::crypto::object::ObjectKeys;
 use crate::format::envelope::ObjectKind;
@@ -102,6 +103,42 @@ impl Inode {
         Ok(header)
     }
 
+    /// Wraps the directory's data key anew, under the current material of the CMK that it is bound to; with `to`, binds it
+    /// to that one first. One write of one sector: the header is the old one or the new one at every moment.
+    pub fn rewrap_header(&self, core: &Core, to: Option<&KeyBinding>) -> FsResult<Rewrapped> {
+        // Nobody binds it meanwhile, which would give it another data key.
+        let _bound = self.directory.keep_binding();
+        let read = self.header(core)?;
+        let mut known = self.directory.header.lock();
+        let old = known.clone().unwrap_or(read);
+        let binding = to.unwrap_or(&old.binding);
+        let from = WrappedUnder::of(old.object.envelope());
+        let fresh = old.object.rewrapped(&core.ring, binding)?;
+        if fresh.is_none() && *binding == old.binding {
+            return Ok(Rewrapped::Already(from));
+        }
+        let object = fresh.unwrap_or_else(|| Arc::clone(&old.object));
+        let directory = self.descriptor(core)?;
+        let (_, stored) = read_state(core, directory.as_fd())?;
+        let state = SealedState {
+            epoch: stored.epoch + 1,
+            binding: Some(binding.clone()),
+            ..stored
+        };
+        let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
+        let file = core
+            .backing
+            .open(&directory, &own_name(DIRECTORY_FILE), OFlags::WRONLY, 0)?;
+        core.backing.write(&file, &bytes, 0)?;
+        let to = WrappedUnder::of(object.envelope());
+        *self.key.lock() = Some(to.key);
+        *known = Some(Arc::new(DirectoryHeader {
+            object,
+            binding: binding.clone(),
+        }));
+        Ok(Rewrapped::Now { from, to })
+    }
+
     /// Fails unless the directory's CMK may be used.
     pub fn check_key(&self, core: &Core) -> FsResult<()> {
         self.header(core)?.object.keys(&core.ring)?;
@@ -121,6 +158,14 @@ impl Inode {
 
 /// Reads and opens the header of the directory behind a descriptor.
 fn read_header(core: &Core, directory: impl AsFd) -> FsResult<DirectoryHeader> {
+    let (object, state) = read_state(core, directory)?;
+    let binding = state.binding.ok_or(Damage::Authentication {
+        what: "the directory's key binding",
+    })?;
+    Ok(DirectoryHeader { object, binding })
+}
+
+fn read_state(core: &Core, directory: impl AsFd) -> FsResult<(Arc<Object>, SealedState)> {
     let file = match core
         .backing
         .open(directory, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)
@@ -134,11 +179,7 @@ fn read_header(core: &Core, directory: impl AsFd) -> FsResult<DirectoryHeader> {
         // Its bytes never reached the disk.
         return Err(Damage::HeaderMissing.into());
     }
-    let (object, state) = Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])?;
-    let binding = state.binding.ok_or(Damage::Authentication {
-        what: "the directory's key binding",
-    })?;
-    Ok(DirectoryHeader { object, binding })
+    Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])
 }
 
 /// Writes the header of a new directory into it.

@@ -2,15 +2,17 @@
 //!
 //! An inode stays in the table while the transport remembers it, something of it is open, or a child's place names it.
 //! Its number is the backing object's own where that is possible, so that it is the same after a remount; a backing
-//! object that loses its last name is pinned by a descriptor, so that its number is not given to another meanwhile.
+//! object that loses its last name is pinned by a descriptor, so that its number is not given to another meanwhile. An
+//! inode whose backing object is replaced by another keeps its number for as long as it is known, and so do its handles
+//! and what the kernel has cached of it.
 //!
-//! Lock order: table shard → an inode's `file`, or `lingering`; `place` (of several inodes: by ascending node) → a parent's `place` → nothing.
+//! Lock order: table shard → an inode's `file`, or `lingering`, or `renumbered`; `place` (of several inodes: by ascending node) → a parent's `place` → nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{OFlags, Stat};
@@ -83,8 +85,8 @@ impl DefaultAcl {
 pub struct Inode {
     /// The number the transport and the user see.
     pub node: NodeId,
-    /// The backing object.
-    pub backing: BackingId,
+    /// The backing object; another one once it has been replaced.
+    backing: Mutex<BackingId>,
     /// What it is.
     pub kind: FileKind,
     /// Where it is found.
@@ -128,6 +130,11 @@ impl Inode {
         Ok(opened)
     }
 
+    /// The backing object.
+    pub fn backing(&self) -> BackingId {
+        *self.backing.lock()
+    }
+
     /// The directory this is found in.
     pub fn parent(&self) -> Option<Arc<Inode>> {
         self.place.read().parent.clone()
@@ -136,13 +143,25 @@ impl Inode {
 
 const SHARDS: usize = 64;
 
+/// Objects that are not known by their own number.
+#[derive(Debug, Default)]
+struct Renumbered {
+    /// They lie on another device, have the number of the root or one that is taken, or took another's place.
+    numbers: HashMap<BackingId, NodeId>,
+    /// Numbers that belong to whoever took the place of the object that had them.
+    taken: HashSet<NodeId>,
+}
+
 /// All inodes the transport knows.
 #[derive(Debug)]
 pub struct Inodes {
     root: Arc<Inode>,
+    root_backing: BackingId,
     shards: Vec<Mutex<HashMap<NodeId, Arc<Inode>>>>,
-    /// Objects whose own number cannot be used: they lie on another device, or have the number of the root.
-    foreign: Mutex<HashMap<BackingId, NodeId>>,
+    renumbered: Mutex<Renumbered>,
+    /// An object that could be known by its own number is or was known by another: from then on a number is not had
+    /// without a lock.
+    any_replaced: AtomicBool,
     next_foreign: AtomicU64,
     /// Forgotten by the transport while somebody was still at work with them.
     lingering: Mutex<HashSet<NodeId>>,
@@ -156,7 +175,7 @@ impl Inodes {
         directory.remember_descriptor(&root);
         let inode = Arc::new(Inode {
             node: ROOT_NODE,
-            backing: BackingId::of(stat),
+            backing: Mutex::new(BackingId::of(stat)),
             kind: FileKind::Directory,
             place: RwLock::new(Place {
                 parent: None,
@@ -171,8 +190,10 @@ impl Inodes {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self {
             root: inode,
+            root_backing: BackingId::of(stat),
             shards,
-            foreign: Mutex::default(),
+            renumbered: Mutex::default(),
+            any_replaced: AtomicBool::new(false),
             next_foreign: AtomicU64::new(1 << 63),
             lingering: Mutex::default(),
         }
@@ -195,6 +216,17 @@ impl Inodes {
             .ok_or_else(|| Errno::STALE.into())
     }
 
+    /// As [`Inodes::get`], and counts one lookup.
+    pub fn hold(&self, node: NodeId) -> FsResult<Arc<Inode>> {
+        if node == ROOT_NODE {
+            return Ok(Arc::clone(&self.root));
+        }
+        let shard = self.shard(node).lock();
+        let inode = shard.get(&node).ok_or(Errno::STALE)?;
+        inode.lookups.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::clone(inode))
+    }
+
     /// The inode of a backing object, if the transport knows it.
     pub fn find(&self, backing: BackingId) -> Option<Arc<Inode>> {
         let node = self.known_number(backing)?;
@@ -204,8 +236,9 @@ impl Inodes {
     /// The number under which the transport sees a backing object.
     pub fn number(&self, backing: BackingId) -> NodeId {
         self.known_number(backing).unwrap_or_else(|| {
-            let mut foreign = self.foreign.lock();
-            *foreign
+            let mut renumbered = self.renumbered.lock();
+            *renumbered
+                .numbers
                 .entry(backing)
                 .or_insert_with(|| self.next_foreign.fetch_add(1, Ordering::Relaxed))
         })
@@ -220,13 +253,17 @@ impl Inodes {
         name: CString,
     ) -> Arc<Inode> {
         let backing = BackingId::of(stat);
-        let node = self.number(backing);
-        if node == ROOT_NODE {
-            return Arc::clone(&self.root);
-        }
-        let known = {
+        let known = loop {
+            let node = self.number(backing);
+            if node == ROOT_NODE {
+                return Arc::clone(&self.root);
+            }
             let mut shard = self.shard(node).lock();
-            if let Some(inode) = shard.get(&node) {
+            // The number may have been given up meanwhile, together with its inode.
+            if self.known_number(backing) != Some(node) {
+                continue;
+            }
+            break if let Some(inode) = shard.get(&node) {
                 inode.lookups.fetch_add(1, Ordering::Relaxed);
                 Arc::clone(inode)
             } else {
@@ -237,7 +274,7 @@ impl Inodes {
                 };
                 let inode = Arc::new(Inode {
                     node,
-                    backing,
+                    backing: Mutex::new(backing),
                     kind,
                     place: RwLock::new(place),
                     directory: DirectoryState::default(),
@@ -247,7 +284,7 @@ impl Inodes {
                 });
                 shard.insert(node, Arc::clone(&inode));
                 return inode;
-            }
+            };
         };
         let moved = {
             let place = known.place.read();
@@ -292,6 +329,14 @@ impl Inodes {
         }
     }
 
+    /// Gives up what [`Inodes::hold`] or [`Inodes::look_up`] gave.
+    pub fn release(&self, inode: Arc<Inode>) {
+        if inode.node != ROOT_NODE {
+            inode.lookups.fetch_sub(1, Ordering::Relaxed);
+            self.let_go(inode);
+        }
+    }
+
     /// Gives up a reference to an inode: it leaves the table when nobody else needs it, and its parents likewise.
     pub fn let_go(&self, inode: Arc<Inode>) {
         let mut inode = inode;
@@ -314,10 +359,9 @@ impl Inodes {
                     return;
                 }
                 shard.remove(&inode.node);
+                // With the shard held: an object is at no moment known by two numbers.
+                self.forget_number(&inode);
                 drop(shard);
-                if inode.node >> 63 == 1 {
-                    self.foreign.lock().remove(&inode.backing);
-                }
                 inode.parent()
             };
             drop(inode);
@@ -353,17 +397,45 @@ impl Inodes {
         1 + counts.sum::<u64>()
     }
 
-    fn known_number(&self, backing: BackingId) -> Option<NodeId> {
-        if backing == self.root.backing {
-            Some(ROOT_NODE)
-        } else if backing.device == self.root.backing.device
-            && backing.number > ROOT_NODE
-            && backing.number >> 63 == 0
-        {
-            Some(backing.number)
-        } else {
-            self.foreign.lock().get(&backing).copied()
+    /// Another backing object takes the place of an inode's, which keeps its number. The caller sees to it that nobody
+    /// looks either of the two up meanwhile.
+    pub fn replace_backing(&self, inode: &Inode, new: BackingId) {
+        let mut renumbered = self.renumbered.lock();
+        self.any_replaced.store(true, Ordering::Release);
+        let old = std::mem::replace(&mut *inode.backing.lock(), new);
+        renumbered.numbers.remove(&old);
+        renumbered.numbers.insert(new, inode.node);
+        renumbered.taken.insert(inode.node);
+    }
+
+    fn forget_number(&self, inode: &Inode) {
+        let backing = inode.backing();
+        if self.own_number(backing).is_none() || self.any_replaced.load(Ordering::Acquire) {
+            let mut renumbered = self.renumbered.lock();
+            renumbered.numbers.remove(&backing);
+            renumbered.taken.remove(&inode.node);
         }
+    }
+
+    /// The backing object's own number, where it can be used.
+    fn own_number(&self, backing: BackingId) -> Option<NodeId> {
+        let usable = backing.device == self.root_backing.device
+            && backing.number > ROOT_NODE
+            && backing.number >> 63 == 0;
+        usable.then_some(backing.number)
+    }
+
+    fn known_number(&self, backing: BackingId) -> Option<NodeId> {
+        if backing == self.root_backing {
+            return Some(ROOT_NODE);
+        }
+        let own = self.own_number(backing);
+        if own.is_some() && !self.any_replaced.load(Ordering::Acquire) {
+            return own;
+        }
+        let renumbered = self.renumbered.lock();
+        let other = renumbered.numbers.get(&backing).copied();
+        other.or(own.filter(|own| !renumbered.taken.contains(own)))
     }
 
     #[expect(
@@ -393,8 +465,8 @@ mod tests {
         let found = inodes.look_up(&stat, FileKind::File, inodes.root(), c"a".to_owned());
         inodes.forget(found.node, 1);
         inodes.let_go_of_lingering();
-        assert!(inodes.find(found.backing).is_some());
-        let backing = found.backing;
+        assert!(inodes.find(found.backing()).is_some());
+        let backing = found.backing();
         drop(found);
         inodes.let_go_of_lingering();
         assert!(inodes.find(backing).is_none());

@@ -55,6 +55,18 @@ pub trait KeyPort: Send + Sync {
         context: &EncryptionContext,
     ) -> Result<DataKey, KeyUnavailable>;
 
+    /// Wraps the data key of an object anew, under the current material of the CMK that the binding names *now*; `None`
+    /// where that wraps it already.
+    ///
+    /// # Errors
+    /// Why either CMK cannot be used, or [`KeyUnavailable::Rejected`].
+    fn rewrap_data_key(
+        &self,
+        binding: &KeyBinding,
+        envelope: &Envelope,
+        context: &EncryptionContext,
+    ) -> Result<Option<Envelope>, KeyUnavailable>;
+
     /// Whether the CMK may be used for unwrapping at this moment. Cheap: asked several times a second for every key in
     /// use.
     ///

@@ -20,5 +20,5 @@ pub mod settings;
 pub mod types;
 
 pub use error::{FsError, FsResult};
-pub use ops::{FileSystem, Withdrawn, WithdrawnName};
+pub use ops::{Entry, FileSystem, Maintenance, Withdrawn, WithdrawnName};
 pub use types::*;

@@ -114,6 +114,31 @@ impl Object {
         })
     }
 
+    /// The same object with its data key wrapped anew, under the current material of the CMK that `binding` names now;
+    /// `None` where that wraps it already. Whoever holds the old one can go on with it; what is to be stored is the new
+    /// one's. The new envelope has been opened once before it is handed out.
+    pub fn rewrapped(&self, ring: &KeyRing, binding: &KeyBinding) -> FsResult<Option<Arc<Self>>> {
+        // A revocation of the old CMK waits, or comes first and is obeyed.
+        let _lease = self.lease.enter()?;
+        let envelope =
+            ring.port
+                .rewrap_data_key(binding, &self.envelope, &self.context(ring.volume))?;
+        let Some(envelope) = envelope else {
+            return Ok(None);
+        };
+        let object = Self::new(ring, self.id, self.kind, envelope);
+        object.keys(ring)?;
+        Ok(Some(object))
+    }
+
+    const fn context(&self, volume: VolumeId) -> EncryptionContext {
+        EncryptionContext {
+            volume,
+            object: self.id,
+            kind: self.kind,
+        }
+    }
+
     /// The object's id.
     pub const fn id(&self) -> ObjectId {
         self.id
@@ -140,11 +165,7 @@ impl Object {
                     _lease: lease,
                 });
             }
-            let context = EncryptionContext {
-                volume: ring.volume,
-                object: self.id,
-                kind: self.kind,
-            };
+            let context = self.context(ring.volume);
             self.install(&ring.port.unwrap_data_key(&self.envelope, &context)?);
         }
     }

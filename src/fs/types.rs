@@ -2,6 +2,9 @@
 
 use std::ffi::OsStr;
 
+use crate::format::envelope::Envelope;
+use crate::ids::{KeyId, MaterialId};
+
 /// Names an inode to the transport, from the first lookup to the last forget.
 pub type NodeId = u64;
 
@@ -243,4 +246,57 @@ pub struct FilesystemStatistics {
     pub name_max: u32,
     /// Unit of the block counts in bytes.
     pub fragment_size: u32,
+}
+
+/// What wraps a data key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WrappedUnder {
+    /// The CMK.
+    pub key: KeyId,
+    /// Which of its materials.
+    pub material: MaterialId,
+}
+
+impl WrappedUnder {
+    /// What wraps the data key in an envelope.
+    #[must_use]
+    pub const fn of(envelope: &Envelope) -> Self {
+        Self {
+            key: envelope.key_id(),
+            material: envelope.material_id(),
+        }
+    }
+}
+
+/// What a rewrap did with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrapped {
+    /// Nothing: it has no data key.
+    Nothing,
+    /// Nothing: it is wrapped as it is to be.
+    Already(WrappedUnder),
+    /// Wrapped anew.
+    Now {
+        /// What wrapped it until now.
+        from: WrappedUnder,
+        /// What wraps it from now on.
+        to: WrappedUnder,
+    },
+    /// Nothing: it was renamed or linked meanwhile. Another attempt finds it.
+    Missed,
+}
+
+/// What a rekey did with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rekeyed {
+    /// Nothing: it has no data key, or is a directory.
+    Nothing,
+    /// It has a new data key.
+    Now,
+    /// Nothing: it is a file of several names, which cannot all be given to another backing file at once.
+    Linked,
+    /// Nothing: it was changed each time that it was copied.
+    Busy,
+    /// Nothing: it was renamed or changed meanwhile. Another attempt finds it.
+    Missed,
 }

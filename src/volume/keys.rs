@@ -55,24 +55,28 @@ fn unavailable(error: &KmsError) -> KeyUnavailable {
     }
 }
 
+/// The key that a binding names.
+fn key_of(binding: &KeyBinding) -> Result<KeyRef, KeyUnavailable> {
+    Ok(match binding {
+        KeyBinding::Key(id) => KeyRef::Id(*id),
+        // The header that holds it is authentic, so this is an alias as it once was.
+        KeyBinding::Alias(alias) => KeyRef::Alias(
+            alias
+                .parse::<AliasName>()
+                .map_err(|_| KeyUnavailable::NoMaterial)?,
+        ),
+    })
+}
+
 impl KeyPort for ServicePort {
     fn generate_data_key(
         &self,
         binding: &KeyBinding,
         context: &EncryptionContext,
     ) -> Result<(DataKey, Envelope), KeyUnavailable> {
-        let key = match binding {
-            KeyBinding::Key(id) => KeyRef::Id(*id),
-            // The header that holds it is authentic, so this is an alias as it once was.
-            KeyBinding::Alias(alias) => KeyRef::Alias(
-                alias
-                    .parse::<AliasName>()
-                    .map_err(|_| KeyUnavailable::NoMaterial)?,
-            ),
-        };
         self.volume.get_or_init(|| context.volume);
         self.service
-            .generate_data_key(&key, context)
+            .generate_data_key(&key_of(binding)?, context)
             .map_err(|error| unavailable(&error))
     }
 
@@ -84,6 +88,18 @@ impl KeyPort for ServicePort {
         self.volume.get_or_init(|| context.volume);
         self.service
             .decrypt_data_key(envelope, context)
+            .map_err(|error| unavailable(&error))
+    }
+
+    fn rewrap_data_key(
+        &self,
+        binding: &KeyBinding,
+        envelope: &Envelope,
+        context: &EncryptionContext,
+    ) -> Result<Option<Envelope>, KeyUnavailable> {
+        self.volume.get_or_init(|| context.volume);
+        self.service
+            .re_encrypt_data_key(&key_of(binding)?, envelope, context)
             .map_err(|error| unavailable(&error))
     }
 

@@ -3,7 +3,8 @@
 //!
 //! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port ·
 //! [`walk`] every object, without a key · [`census`] what each key guards ·
-//! [`info`] which directory is bound to which · [`purge`] removing what no key can open, by its [`fate`].
+//! [`info`] which directory is bound to which · [`purge`] removing what no key can open, by its [`fate`] ·
+//! [`sweep`] every object of an open volume · [`rewrap`] under another CMK or material · [`rekey`] new data keys.
 
 pub mod census;
 mod error;
@@ -12,6 +13,9 @@ pub mod info;
 pub mod keys;
 pub mod lock;
 pub mod purge;
+pub mod rekey;
+pub mod rewrap;
+pub mod sweep;
 pub mod walk;
 
 use std::fs::File;

@@ -54,9 +54,13 @@ fn what_is_under_another_key_goes_on() {
     let mut open = File::open(volume.path("old/first")).unwrap();
     let withdrawn = File::open(volume.path("new/file")).unwrap();
     volume.succeed(&["key", "disable", &new]);
-    // A file under the key in a folder that is not: its name is the folder's, all else is its own.
-    for path in ["new", "new/file", "old/file"] {
+    // A file under the key in a folder that is not: its name is the folder's, all else is its own. What is to be seen of a
+    // folder from outside belongs to the one above.
+    for path in ["new/file", "old/file"] {
         assert!(is_revoked(&fs::metadata(volume.path(path))), "{path}");
+    }
+    assert!(fs::metadata(volume.path("new")).unwrap().is_dir());
+    for path in ["new", "new/file", "old/file"] {
         assert!(is_revoked(&File::open(volume.path(path))), "{path}");
     }
     assert!(is_revoked(&fs::read_dir(volume.path("new"))));

@@ -44,6 +44,26 @@ impl Direct {
         self.open.as_ref().unwrap()
     }
 
+    /// The inode number of what is at a path.
+    pub fn see_node(&self, path: &str) -> NodeId {
+        self.walk(path).unwrap().node
+    }
+
+    /// The open volume.
+    pub fn open_volume(&self) -> &Volume {
+        self.open.as_ref().unwrap()
+    }
+
+    /// Ends the filesystem cleanly, and opens it anew once `work` is done with the volume.
+    pub fn while_closed<T>(&mut self, work: impl FnOnce(&TestVolume) -> T) -> T {
+        self.release_held();
+        self.fs().shutdown().unwrap();
+        self.open = None;
+        let result = work(&self.volume);
+        self.open = Some(self.volume.open());
+        result
+    }
+
     /// Ends the filesystem cleanly and opens it anew.
     pub fn remount(&mut self) {
         self.release_held();

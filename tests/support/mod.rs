@@ -5,6 +5,7 @@ pub mod direct;
 pub mod history;
 pub mod posix;
 pub mod tree;
+pub mod upkeep;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

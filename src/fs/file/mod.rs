@@ -1,24 +1,28 @@
 //! The data path: an open file, shared by all handles on it. Owns the file's header, size and slots.
 //!
 //! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
-//! [`slots`] the meta pages in memory · [`scratch`] buffers.
+//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`slots`] the meta pages in memory · [`scratch`] buffers.
 //!
 //! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
 
 mod read;
+mod rekey;
 mod resize;
+mod rewrap;
 mod scratch;
 mod seal;
 mod slots;
 mod write;
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
+pub use self::rekey::Side;
 use self::slots::SlotCache;
 use super::backing::At;
 use super::core::Core;
@@ -28,6 +32,10 @@ use crate::format::envelope::ObjectKind;
 use crate::format::header::{HEADER_LEN, KeyBinding, SealedState};
 use crate::format::layout;
 use crate::ids::KeyId;
+
+/// Tells the key binding for a file that gets its data key. Asked while the file is held alone, so that whoever binds the
+/// directory anew and then looks at the file finds either a data key there, or none that is not to be under the new binding.
+pub type BindingOf<'a> = &'a dyn Fn() -> FsResult<KeyBinding>;
 
 /// What an inode knows of its open file.
 #[derive(Debug, Default)]
@@ -76,6 +84,9 @@ struct Inner {
     /// Counts changes, failed ones too, so that a seal can tell whether it speaks of the present content.
     changes: u64,
 }
+
+/// The attribute that holds file capabilities: every write(2) takes it away.
+const CAPABILITIES: &CStr = c"security.capability";
 
 const EMPTY: SealedState = SealedState {
     size: 0,
@@ -192,14 +203,14 @@ impl OpenFile {
     }
 
     /// The file's data key holder. A file that has none gets one, with a header in the backing file.
-    pub fn object(&self, core: &Core, binding: &KeyBinding) -> FsResult<Arc<Object>> {
+    pub fn object(&self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {
         if let Some(object) = self.existing_object() {
             return Ok(object);
         }
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         if !inner.has_header {
-            inner.keeping_times(core, |inner| {
+            inner.keeping_attributes(core, |inner| {
                 inner.store_header(core, SealedState { epoch: 1, ..EMPTY })
             })?;
         }
@@ -213,11 +224,11 @@ impl OpenFile {
 }
 
 impl Inner {
-    fn ensure_object(&mut self, core: &Core, binding: &KeyBinding) -> FsResult<Arc<Object>> {
+    fn ensure_object(&mut self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {
         if let Some(object) = &self.object {
             return Ok(Arc::clone(object));
         }
-        let object = Object::create(&core.ring, ObjectKind::File, binding)?;
+        let object = Object::create(&core.ring, ObjectKind::File, &binding()?)?;
         self.object = Some(Arc::clone(&object));
         Ok(object)
     }
@@ -262,14 +273,26 @@ impl Inner {
         Ok(core.backing.set_times(At::Fd(self.fd.as_fd()), &times)?)
     }
 
-    /// Runs `work` on the backing file, whose times then are as before: what the user made them.
-    fn keeping_times(
+    /// Runs `work`, which writes the header, on the backing file. What a write(2) changes besides is then as before: the
+    /// time of modification, setuid and setgid bits, file capabilities.
+    fn keeping_attributes(
         &mut self,
         core: &Core,
         work: impl FnOnce(&mut Self) -> FsResult<()>,
     ) -> FsResult<()> {
         let before = core.backing.stat(At::Fd(self.fd.as_fd()))?;
+        let capabilities = core
+            .backing
+            .get_xattr(At::Fd(self.fd.as_fd()), CAPABILITIES);
         work(self)?;
+        let at = At::Fd(self.fd.as_fd());
+        if before.st_mode & 0o6000 != 0 {
+            core.backing.set_mode(at, before.st_mode & 0o7777)?;
+        }
+        if let Ok(capabilities) = capabilities {
+            core.backing
+                .set_xattr(at, CAPABILITIES, &capabilities, XattrFlags::empty())?;
+        }
         let times = Timestamps {
             last_access: Timespec {
                 tv_sec: 0,
@@ -280,7 +303,7 @@ impl Inner {
                 tv_nsec: before.st_mtime_nsec as _,
             },
         };
-        Ok(core.backing.set_times(At::Fd(self.fd.as_fd()), &times)?)
+        Ok(core.backing.set_times(at, &times)?)
     }
 
     /// The state of the file while it is being changed; `sparse` where the change may leave holes. The stored size stays

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::{Inner, OpenFile, backing_length};
+use super::{BindingOf, Inner, OpenFile, backing_length};
 use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
-use crate::format::header::{KeyBinding, SealedState};
+use crate::format::header::SealedState;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
 use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
 use crate::fs::backing::At;
@@ -20,7 +20,7 @@ use crate::fs::types::{AllocateMode, Seek};
 
 impl OpenFile {
     /// Cuts the file to `size`, or extends it with a hole.
-    pub fn truncate(&self, core: &Core, binding: &KeyBinding, size: u64) -> FsResult<()> {
+    pub fn truncate(&self, core: &Core, binding: BindingOf<'_>, size: u64) -> FsResult<()> {
         if size > layout::MAX_SIZE {
             return Err(Errno::FBIG.into());
         }
@@ -198,7 +198,7 @@ impl OpenFile {
     pub fn allocate(
         &self,
         core: &Core,
-        binding: &KeyBinding,
+        binding: BindingOf<'_>,
         mode: AllocateMode,
         offset: u64,
         length: u64,

@@ -90,6 +90,6 @@ impl OpenFile {
             ..inner.stored.clone()
         };
         // The seal is no change of content.
-        inner.keeping_times(core, |inner| inner.store_header(core, state))
+        inner.keeping_attributes(core, |inner| inner.store_header(core, state))
     }
 }

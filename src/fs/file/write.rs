@@ -11,10 +11,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::slots::GroupSlots;
-use super::{Inner, OpenFile, scratch};
+use super::{BindingOf, Inner, OpenFile, scratch};
 use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
-use crate::format::header::{HEADER_LEN, KeyBinding};
+use crate::format::header::HEADER_LEN;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
 use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
 use crate::fs::core::Core;
@@ -31,7 +31,7 @@ impl OpenFile {
     pub fn write(
         &self,
         core: &Core,
-        binding: &KeyBinding,
+        binding: BindingOf<'_>,
         offset: u64,
         data: &[u8],
     ) -> FsResult<()> {

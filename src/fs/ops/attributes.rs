@@ -94,6 +94,7 @@ impl FileSystem {
         if let Some(size) = changes.size {
             self.truncate(caller, &inode, handle, size)?;
         }
+        let _tree = self.tree.read();
         let backing = &self.core.backing;
         // Owner before mode: a change of owner clears the setuid and setgid bits that the mode may ask for.
         if changes.uid.is_some() || changes.gid.is_some() {

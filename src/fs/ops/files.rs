@@ -64,7 +64,7 @@ impl FileSystem {
                 self.strip_privileges(&handle.inode, caller)?;
                 handle
                     .file
-                    .truncate(&self.core, &self.binding_over(&handle.inode)?, 0)?;
+                    .truncate(&self.core, &|| self.binding_over(&handle.inode), 0)?;
             }
             Ok(())
         };
@@ -220,9 +220,12 @@ impl FileSystem {
     /// EBADF on a handle for reading, EFBIG, what the backing says; its key refused.
     pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> FsResult<()> {
         let handle = self.writing(handle)?;
-        handle
-            .file
-            .write(&self.core, &self.binding_over(&handle.inode)?, offset, data)
+        handle.file.write(
+            &self.core,
+            &|| self.binding_over(&handle.inode),
+            offset,
+            data,
+        )
     }
 
     fn writing(&self, handle: HandleId) -> FsResult<Arc<FileHandle>> {
@@ -288,7 +291,7 @@ impl FileSystem {
         let handle = self.writing(handle)?;
         handle.file.allocate(
             &self.core,
-            &self.binding_over(&handle.inode)?,
+            &|| self.binding_over(&handle.inode),
             mode,
             offset,
             length,
@@ -323,11 +326,11 @@ impl FileSystem {
             let handle = self.writing(handle)?;
             return handle
                 .file
-                .truncate(&self.core, &self.binding_over(inode)?, size);
+                .truncate(&self.core, &|| self.binding_over(inode), size);
         }
         let held = self.hold(inode, true)?;
         held.file()
-            .truncate(&self.core, &self.binding_over(inode)?, size)
+            .truncate(&self.core, &|| self.binding_over(inode), size)
     }
 
     /// Opening with O_TRUNC changes content without the kernel having taken the setuid and setgid bits and the file

@@ -14,7 +14,7 @@ use crate::format::names::LINKS_DIRECTORY;
 use crate::format::symlink::{RECORD_OVERHEAD, Stored, SymlinkRecord, TARGET_MAX};
 use crate::fs::backing::At;
 use crate::fs::directory::own_name;
-use crate::fs::error::{Damage, FsResult};
+use crate::fs::error::{Damage, FsError, FsResult};
 use crate::fs::inodes::Inode;
 use crate::fs::object::Object;
 use crate::fs::types::{Attributes, Caller, FileKind, NodeId};
@@ -76,7 +76,8 @@ impl FileSystem {
         if inode.kind != FileKind::Symlink {
             return Err(Errno::INVAL.into());
         }
-        let record = self.stored_link(&inode)?;
+        let _tree = self.tree.read();
+        let (record, _) = self.read_record(&inode)?;
         let object = Object::existing(
             &self.core.ring,
             record.object,
@@ -85,31 +86,35 @@ impl FileSystem {
         );
         *inode.key.lock() = Some(object.key());
         let keys = object.keys(&self.core.ring)?;
-        symlink::open(&keys, record).map_err(|_| {
-            Damage::Authentication {
-                what: "the symlink",
+        symlink::open(&keys, record).map_err(|_| Self::tampered_link())
+    }
+
+    /// A symlink's record, and whether it lies in a side file.
+    pub(super) fn read_record(&self, inode: &Inode) -> FsResult<(SymlinkRecord, bool)> {
+        let text = inode.at(&self.core, |at| self.core.backing.read_link(at))?;
+        match Stored::from_text(text.to_bytes())? {
+            Stored::Inline(record) => Ok((record, false)),
+            Stored::Side { object, length } => {
+                let record = self.read_side_file(&own_name(&object.to_string()))?;
+                if record.object != object || record.ciphertext.len() != usize::from(length) {
+                    return Err(Self::tampered_link());
+                }
+                Ok((record, true))
             }
-            .into()
-        })
+        }
+    }
+
+    pub(super) fn tampered_link() -> FsError {
+        Damage::Authentication {
+            what: "the symlink",
+        }
+        .into()
     }
 
     /// What is stored of a symlink's target.
     pub(super) fn stored_link(&self, inode: &Inode) -> FsResult<SymlinkRecord> {
-        let text = inode.at(&self.core, |at| self.core.backing.read_link(at))?;
-        match Stored::from_text(text.to_bytes())? {
-            Stored::Inline(record) => Ok(record),
-            Stored::Side { object, length } => {
-                let record = self.read_side_file(&own_name(&object.to_string()))?;
-                if record.object == object && record.ciphertext.len() == usize::from(length) {
-                    Ok(record)
-                } else {
-                    Err(Damage::Authentication {
-                        what: "the symlink",
-                    }
-                    .into())
-                }
-            }
-        }
+        let _tree = self.tree.read_recursive();
+        Ok(self.read_record(inode)?.0)
     }
 
     /// The side file of the symlink at a place, if it has one and this is the symlink's last name.
@@ -133,7 +138,7 @@ impl FileSystem {
         }
     }
 
-    fn links_directory(&self) -> Result<std::os::fd::OwnedFd, Errno> {
+    pub(super) fn links_directory(&self) -> Result<std::os::fd::OwnedFd, Errno> {
         let root = self
             .inodes
             .root()
@@ -145,7 +150,7 @@ impl FileSystem {
             .open(&root, &name, OFlags::PATH | OFlags::DIRECTORY, 0)
     }
 
-    fn write_side_file(&self, side: &CString, record: &SymlinkRecord) -> FsResult<()> {
+    pub(super) fn write_side_file(&self, side: &CString, record: &SymlinkRecord) -> FsResult<()> {
         let links = match self.links_directory() {
             Err(Errno::NOENT) => {
                 let root = self.inodes.root().descriptor(&self.core)?;

@@ -240,6 +240,7 @@ impl FileSystem {
     ) -> FsResult<Option<Found>> {
         let gone = |error: &crate::fs::FsError| error.errno() == Errno::NOENT;
         if plus {
+            let _tree = self.tree.read();
             return match self.find_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
                 Ok((inode, attributes)) => Ok(Some(Found {
                     node: attributes.node,
@@ -271,7 +272,7 @@ impl FileSystem {
             FileType::BlockDevice => FileKind::BlockDevice,
         };
         let backing = BackingId {
-            device: handle.inode.backing.device,
+            device: handle.inode.backing().device,
             number: raw.number,
         };
         Ok(Some(Found {

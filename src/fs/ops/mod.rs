@@ -1,6 +1,8 @@
 //! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
 //! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
-//! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn.
+//! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn ·
+//! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew · [`rekey`] new data keys · [`replace`] one
+//! backing object in the place of another.
 
 mod attributes;
 mod binding;
@@ -9,16 +11,23 @@ mod handles;
 mod links;
 mod listing;
 mod namespace;
+mod rekey;
 mod rename;
+mod replace;
+mod rewrap;
 mod sealing;
+mod walk;
 mod withdraw;
 mod xattrs;
+
+pub use walk::{Entry, Maintenance};
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FileType, OFlags, Stat};
 
 use self::handles::Handles;
@@ -49,6 +58,14 @@ pub struct FileSystem {
     files: Handles<files::FileHandle>,
     directories: Handles<listing::DirectoryHandle>,
     sealer: Sealer,
+    /// Shared by whoever works on objects by their names, from the first look to the last; held alone by who puts one
+    /// backing object in the place of another, or takes up an object that the kernel has not asked for: the kernel's own
+    /// locks keep only its own requests apart.
+    tree: RwLock<()>,
+    /// Held by the one rewrap or rekey that may be under way.
+    maintenance: Mutex<()>,
+    /// Names that objects got since a walk began; `None` while there is none.
+    new_names: Mutex<Option<Vec<walk::NewName>>>,
     settings: Settings,
 }
 
@@ -84,6 +101,9 @@ impl FileSystem {
             files: Handles::default(),
             directories: Handles::default(),
             sealer: Sealer::default(),
+            tree: RwLock::default(),
+            maintenance: Mutex::default(),
+            new_names: Mutex::default(),
             settings,
         })
     }

@@ -24,6 +24,7 @@ impl FileSystem {
     pub fn lookup(&self, parent: NodeId, name: &OsStr) -> FsResult<Attributes> {
         let parent = self.inodes.get(parent)?;
         let entry = parent.entry_name(&self.core, name)?;
+        let _tree = self.tree.read();
         self.look_up_entry(&parent, &entry)
     }
 
@@ -117,6 +118,7 @@ impl FileSystem {
         let entry = parent.entry_name(&self.core, name)?;
         let directory = parent.descriptor(&self.core)?;
         identity::assume(caller.uid, caller.gid);
+        let _tree = self.tree.read();
         let _names = self.lock_long_names(&entry);
         entry.write_long(&self.core, &directory)?;
         if let Err(error) = make(directory.as_fd(), &entry.object, &parent) {
@@ -225,6 +227,7 @@ impl FileSystem {
         let parent = self.inodes.get(parent)?;
         let entry = parent.entry_name(&self.core, name)?;
         let directory = parent.descriptor(&self.core)?;
+        let _tree = self.tree.read();
         let _names = self.lock_long_names(&entry);
         let at = At::Name(directory.as_fd(), &entry.object);
         let stat = self.core.backing.stat(at)?;
@@ -248,6 +251,7 @@ impl FileSystem {
         let parent = self.inodes.get(parent)?;
         let entry = parent.entry_name(&self.core, name)?;
         let directory = parent.descriptor(&self.core)?;
+        let _tree = self.tree.read();
         let _names = self.lock_long_names(&entry);
         let stat = self
             .core
@@ -304,10 +308,14 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Clears away a directory that was moved aside: cmkfs's own files in it, what was left half made, and itself. What
-    /// cannot be removed stays aside, invisible, and goes with its parent.
+    /// Clears away what lies aside: a file or symlink that was being made; a directory, with cmkfs's own files in it, what
+    /// was left half made, and itself. What cannot be removed stays aside, invisible, and goes with its parent.
     pub(super) fn remove_aside(&self, directory: BorrowedFd<'_>, name: &CStr) {
         let clear = || -> FsResult<()> {
+            let at = At::Name(directory, name);
+            if kind_of(&self.core.backing.stat(at)?) != FileKind::Directory {
+                return Ok(self.core.backing.remove(directory, name)?);
+            }
             let listing =
                 self.core
                     .backing

@@ -95,6 +95,7 @@ impl FileSystem {
         let (old, new) = (self.inodes.get(parent)?, self.inodes.get(new_parent)?);
         let _bound = (old.directory.keep_binding(), new.directory.keep_binding());
         let (from, to) = (self.end(&old, name)?, self.end(&new, new_name)?);
+        let _tree = self.tree.read();
         let _names = self
             .lock_long_names(&from.entry)
             .or_else(|| self.lock_long_names(&to.entry));
@@ -188,13 +189,16 @@ impl FileSystem {
             )
         };
         let Some(inode) = self.inodes.find(BackingId::of(moved)) else {
-            return Ok(rename()?);
+            rename()?;
+            self.note_new_name(&to.parent, &to.entry.object);
+            return Ok(());
         };
         let old = {
             let mut place = inode.place.write();
             rename()?;
             std::mem::replace(&mut *place, to.place())
         };
+        self.note_new_name(&to.parent, &to.entry.object);
         self.let_go_of(old, inode);
         Ok(())
     }
@@ -227,6 +231,9 @@ impl FileSystem {
             .collect();
         drop(guards);
         drop(old);
+        for end in [from, to] {
+            self.note_new_name(&end.parent, &end.entry.object);
+        }
         for inode in [a, b].into_iter().flatten() {
             self.inodes.let_go(inode);
         }
@@ -252,6 +259,7 @@ impl FileSystem {
         let new = self.inodes.get(new_parent)?;
         let _bound = new.directory.keep_binding();
         let to = self.end(&new, new_name)?;
+        let _tree = self.tree.read();
         if let Some(parent) = inode.parent() {
             self.same_binding(&parent, &to.parent)?;
         }
@@ -264,6 +272,7 @@ impl FileSystem {
             self.drop_unused_long_name(&to.entry, to.directory.as_fd());
             return Err(error);
         }
+        self.note_new_name(&to.parent, &to.entry.object);
         self.look_up_entry(&to.parent, &to.entry)
     }
 }

@@ -149,7 +149,7 @@ impl FileSystem {
     }
 
     /// Puts everything of the backing filesystem on the disk.
-    fn sync_backing(&self) -> FsResult<()> {
+    pub(super) fn sync_backing(&self) -> FsResult<()> {
         let root = self.inodes.root().descriptor(&self.core)?;
         let listing = self
             .core

@@ -26,6 +26,7 @@ impl FileSystem {
     pub fn get_xattr(&self, node: NodeId, name: &OsStr) -> FsResult<Vec<u8>> {
         let inode = self.inodes.get(node)?;
         self.check_key_of(&inode)?;
+        let _tree = self.tree.read();
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
             Storage::Clear => {
@@ -65,6 +66,7 @@ impl FileSystem {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
         self.check_key_of(&inode)?;
+        let _tree = self.tree.read();
         let flags = match mode {
             XattrMode::Set => XattrFlags::empty(),
             XattrMode::Create => XattrFlags::CREATE,
@@ -105,6 +107,7 @@ impl FileSystem {
         let inode = self.inodes.get(node)?;
         let _bound = inode.directory.keep_binding();
         self.check_key_of(&inode)?;
+        let _tree = self.tree.read();
         let stored = match self.on_backing(&inode, |at| self.core.backing.list_xattrs(at)) {
             Err(FsError::Os(Errno::OPNOTSUPP)) => Vec::new(),
             listed => listed?,
@@ -161,6 +164,7 @@ impl FileSystem {
         self.core.writable()?;
         let inode = self.inodes.get(node)?;
         self.check_key_of(&inode)?;
+        let _tree = self.tree.read();
         match Storage::of(name.as_bytes()) {
             Storage::Unsupported => Err(Errno::OPNOTSUPP.into()),
             Storage::Clear => {
@@ -202,7 +206,10 @@ impl FileSystem {
             FileKind::File => {
                 let open = self.hold(inode, make)?;
                 if make {
-                    Some(open.file().object(&self.core, &self.binding_over(inode)?)?)
+                    Some(
+                        open.file()
+                            .object(&self.core, &|| self.binding_over(inode))?,
+                    )
                 } else {
                     open.file().existing_object()
                 }

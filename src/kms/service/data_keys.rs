@@ -61,6 +61,38 @@ impl KeyService {
         })
     }
 
+    /// ReEncrypt: wraps the data key of the object that `context` names anew, under the current material of `key`; `None`
+    /// where that wraps it already. It is recorded, allowed and refused as what it consists of: Decrypt, and
+    /// GenerateDataKey for the same object.
+    ///
+    /// # Errors
+    /// Whatever [`KmsError::availability`] sorts, of the key it was under or of the one it is to be under.
+    pub fn re_encrypt_data_key(
+        &self,
+        key: &KeyRef,
+        envelope: &Envelope,
+        context: &EncryptionContext,
+    ) -> Result<Option<Envelope>, KmsError> {
+        let id = self.resolve(key)?;
+        let current = self.store.key(id)?.value.current_key_material_id;
+        if id == envelope.key_id() && current == Some(envelope.material_id()) {
+            self.key_status_for(id, Some(context.volume))?;
+            return Ok(None);
+        }
+        let data_key = self.decrypt_data_key(envelope, context)?;
+        let of = Use::new("GenerateDataKey", key.clone(), context);
+        self.with_data_key(of, |of| {
+            of.key = Some(id);
+            let key = self.store.key(id)?;
+            let request = Request::new(of.operation).with_context(Context::Object(context));
+            let permission = self.authorize(&key.value, &request)?;
+            let usable = self.usable(&key.value, &permission, Operation::GenerateDataKey, None)?;
+            let envelope = usable.wrap(&data_key, context);
+            of.material = Some(envelope.material_id());
+            Ok(Some(envelope))
+        })
+    }
+
     /// Whether Decrypt may be used now: what a running mount asks of each of its keys, a few times a second. Costs
     /// two stat calls and one for each material when nothing changed, and misses no change, whoever made it: another
     /// process, or somebody who put another key directory in the place of this one.

@@ -1,5 +1,6 @@
 //! What each request does in a mount. This is the place to add one: a variant of `Request`, one of `Response`, an arm here.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use crate::kms::key::KeyRef;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
-use crate::volume::Volume;
 use crate::volume::keys::binding_of;
+use crate::volume::sweep::Progress;
+use crate::volume::{Volume, rekey, rewrap};
 
 /// A running mount, as its control socket sees it.
 pub struct Handler {
@@ -38,12 +40,20 @@ impl std::fmt::Debug for Handler {
 impl Handler {
     /// Does what is asked. `reporter` is for what takes long.
     #[must_use]
-    pub fn answer(&self, request: Request, _reporter: &Reporter<'_>) -> Response {
+    pub fn answer(&self, request: Request, reporter: &Reporter<'_>) -> Response {
         match request {
             Request::Prepare { key_id } => self.prepare(key_id),
             Request::Obey { key_id } => self.obey(key_id),
             Request::Bind { node, key } => self.bind(node, &key),
             Request::Status => self.status(),
+            Request::Rekey { directory } => {
+                let mut progress = listened_to(reporter, "objects");
+                match rekey::rekey(&self.volume, directory, &mut progress) {
+                    Ok(report) => Response::Rekeyed(report),
+                    Err(error) => failed(error.to_string()),
+                }
+            }
+            Request::Rewrap { directory, to } => self.rewrap(directory, to.as_deref(), reporter),
         }
     }
 
@@ -117,8 +127,32 @@ impl Handler {
         })
     }
 
+    fn rewrap(&self, directory: u64, to: Option<&str>, reporter: &Reporter<'_>) -> Response {
+        let to = match to.map(str::parse::<KeyRef>).transpose() {
+            Ok(to) => to.as_ref().map(binding_of),
+            Err(error) => return failed(error.to_string()),
+        };
+        let mut progress = listened_to(reporter, "objects");
+        let volume = &self.volume;
+        match rewrap::rewrap(volume, directory, to.as_ref(), &mut progress) {
+            Ok(report) => Response::Rewrapped(report),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
     fn mountpoint(&self) -> String {
         text(self.mounted.path())
+    }
+}
+
+/// Reports progress, and breaks off where nobody listens any more.
+fn listened_to(reporter: &Reporter<'_>, what: &str) -> impl FnMut(Progress) -> ControlFlow<()> {
+    move |at| {
+        if reporter.report(at.done, at.total, what) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     }
 }
 

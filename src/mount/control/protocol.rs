@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{KeyId, VolumeId};
+use crate::volume::{rekey, rewrap};
 
 /// The longest request, in bytes, its line break included.
 pub const REQUEST_MAX: usize = 64 * 1024;
@@ -36,6 +37,18 @@ pub enum Request {
     },
     /// What are you? Answered by [`Response::Status`].
     Status,
+    /// Wrap data keys anew. Answered by [`Response::Rewrapped`].
+    Rewrap {
+        /// The directory to begin with, by its inode number; the whole volume from the root.
+        directory: u64,
+        /// The alias or id of the CMK that everything is to be bound to and wrapped under; else what it is bound to now.
+        to: Option<String>,
+    },
+    /// Give files and symlinks new data keys. Answered by [`Response::Rekeyed`].
+    Rekey {
+        /// As of [`Request::Rewrap`].
+        directory: u64,
+    },
 }
 
 /// What a mount says.
@@ -52,6 +65,10 @@ pub enum Response {
     Bound(Bound),
     /// What the mount is.
     Status(Status),
+    /// What a rewrap did.
+    Rewrapped(rewrap::Report),
+    /// What a rekey did.
+    Rekeyed(rekey::Report),
     /// It could not be done.
     Failed(Failed),
 }
