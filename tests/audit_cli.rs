@@ -218,6 +218,22 @@ fn on_a_full_disk_nothing_is_done_unrecorded_but_keys_can_be_disabled() {
     let made = run(&["-q", "key", "create"]);
     assert!(made.status.success(), "{made:?}");
     let id = text(&made.stdout).trim().to_owned();
+    let new = |more: &[&str]| {
+        let made = run(&[&["-q", "key", "create"], more].concat());
+        assert!(made.status.success(), "{made:?}");
+        text(&made.stdout).trim().to_owned()
+    };
+    let (scheduled, granted) = (new(&[]), new(&[]));
+    let external = new(&["--origin", "EXTERNAL"]);
+    let material = disk.temp.path().join("material");
+    let bytes: [u8; 32] = std::array::from_fn(|at| (at as u8).wrapping_mul(167));
+    fs::write(&material, bytes).unwrap();
+    let material = material.to_str().unwrap();
+    let imported = run(&["key", "import", &external, "--material", material]);
+    assert!(imported.status.success(), "{imported:?}");
+    let grantee = ["--grantee-principal", "user:1", "--operations", "Decrypt"];
+    let grant = run(&[&["-q", "grant", "create", &granted][..], &grantee].concat());
+    let grant = text(&grant.stdout).trim().to_owned();
     let filler = disk.fill();
     // What is left of the block that the log ends in, too.
     while run(&["key", "list"]).status.success() {}
@@ -236,8 +252,18 @@ fn on_a_full_disk_nothing_is_done_unrecorded_but_keys_can_be_disabled() {
         assert!(said.contains("No space left"), "{said}");
         assert!(said.contains("make room"), "{said}");
     }
-    let disabled = run(&["key", "disable", &id]);
-    assert!(disabled.status.success(), "{disabled:?}");
+    for args in [
+        &["key", "disable", &id][..],
+        &["key", "schedule-deletion", &scheduled],
+        &["key", "delete-imported-key-material", &external],
+        &["grant", "revoke", &granted, &grant],
+    ] {
+        let done = run(args);
+        assert!(done.status.success(), "{args:?}: {done:?}");
+        // Room that others take meanwhile would be gone; the reserve is what is left.
+        assert!(keys.join("audit/reserve").exists(), "{args:?}");
+    }
+    assert!(!keys.join("journal").exists());
     let verified = run(&["audit", "verify"]);
     assert!(verified.status.success(), "{verified:?}");
     fs::remove_file(filler).unwrap();
@@ -342,4 +368,25 @@ fn keys_are_backed_up_and_restored_on_the_command_line() {
     fs::write(file, &whole[..whole.len() / 2]).unwrap();
     let said = keys.fails(DAMAGED, &[&["keys", "restore", file][..], &with].concat());
     assert!(said.contains("backup"), "{said}");
+}
+
+#[test]
+fn a_change_of_a_key_that_is_not_there_is_written_down_whatever_the_command() {
+    let keys = Keys::new();
+    let policy = keys.temp.path().join("policy.json");
+    fs::write(&policy, "{}").unwrap();
+    let policy = policy.to_str().unwrap();
+    let grant = "0".repeat(64);
+    for (name, args) in [
+        ("PutKeyPolicy", &["policy", "put", "alias/none", policy][..]),
+        ("RevokeGrant", &["grant", "revoke", "alias/none", &grant]),
+        ("RetireGrant", &["grant", "retire", "alias/none", &grant]),
+        ("DisableKey", &["key", "disable", "alias/none"]),
+    ] {
+        keys.fails(NOT_FOUND, args);
+        let records = keys.records(&["--event", name, "--errors"]);
+        assert_eq!(records.len(), 1, "{name}");
+        assert_eq!(records[0]["errorCode"], "NotFoundException");
+        assert_eq!(records[0]["requestParameters"]["keyId"], "alias/none");
+    }
 }

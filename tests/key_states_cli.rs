@@ -198,6 +198,7 @@ fn rows(origin: Origin) -> Vec<(&'static str, [Cell; 4])> {
         // GenerateDataKey.
         ("init FRESH --key ID", USE),
         ("key describe ID", KEPT),
+        ("key get-rotation-status ID", KEPT),
         ("key list-rotations ID", KEPT),
         ("alias list ID", KEPT),
         ("alias delete ALIAS", KEPT),

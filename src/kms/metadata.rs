@@ -104,6 +104,36 @@ impl KeyMetadata {
     }
 }
 
+/// What GetKeyRotationStatus answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct KeyRotationStatus {
+    /// The key.
+    pub key_id: KeyId,
+    /// Whether it is rotated by itself.
+    pub key_rotation_enabled: bool,
+    /// How often, in days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation_period_in_days: Option<u16>,
+    /// When the next time is.
+    #[serde(
+        serialize_with = "rfc3339_optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub next_rotation_date: Option<Timestamp>,
+}
+
+impl KeyRotationStatus {
+    pub(super) const fn of(key: &KeyMetadata) -> Self {
+        Self {
+            key_id: key.key_id,
+            key_rotation_enabled: key.key_rotation_enabled,
+            rotation_period_in_days: key.rotation_period_in_days,
+            next_rotation_date: key.next_rotation_date,
+        }
+    }
+}
+
 fn tag_list<S: Serializer>(tags: &Tags, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]

@@ -123,8 +123,9 @@ impl<'a> Transaction<'a> {
                 self.attempt()
             }
             // Decided, so what is kept for such a day may be used for it whatever it is.
-            Err(KmsError::Unfinished(error)) if error.is_full() => finish(self.store)
-                .map_err(|error| KmsError::Unfinished(error.into())),
+            Err(KmsError::Unfinished(error)) if error.is_full() => {
+                finish(self.store).map_err(|error| KmsError::Unfinished(error.into()))
+            }
             result => result,
         };
         if result.is_ok() {

@@ -95,19 +95,97 @@ fn of_known(materials: &[RotationsListEntry], material: MaterialId) -> Fate {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::crypto::passphrase::Passphrase;
+    use crate::kms::deletion::PendingWindow;
+    use crate::kms::import::{ImportRequest, ImportType, ImportedMaterial};
+    use crate::kms::key::{CreateKeyRequest, Origin};
+    use crate::kms::root::{NewProtection, PassphraseSource};
+
+    struct Never;
+
+    impl PassphraseSource for Never {
+        fn existing(&self, _: &Path) -> Result<Passphrase, KmsError> {
+            unreachable!("it has a root key file")
+        }
+        fn chosen(&self, _: &Path) -> Result<Passphrase, KmsError> {
+            unreachable!("it has a root key file")
+        }
+    }
+
+    const DAY: i64 = 86_400_000;
+
+    fn fresh() -> (tempfile::TempDir, Arc<ManualClock>, KeyService) {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+        let of = NewProtection::RootKeyFile;
+        let (keys, _) =
+            KeyService::open_or_create(dir.path(), of, &Never, Arc::clone(&clock) as _).unwrap();
+        (dir, clock, keys)
+    }
+
+    fn import(keys: &KeyService, key: &KeyRef, seed: u8, import_type: ImportType) -> MaterialId {
+        let mut bytes: [u8; 32] = std::array::from_fn(|at| (at as u8).wrapping_mul(167) ^ seed);
+        let request = ImportRequest {
+            material: ImportedMaterial::take(&mut bytes).unwrap(),
+            valid_to: None,
+            import_type: Some(import_type),
+        };
+        let imported = keys.import_key_material(key, &request).unwrap();
+        imported.key_material_id.unwrap()
+    }
 
     #[test]
-    fn only_a_key_without_material_is_not_alive_and_that_can_come_back() {
-        for state in [
-            KeyState::Enabled,
-            KeyState::Disabled,
-            KeyState::PendingDeletion,
-        ] {
-            assert_eq!(of_known(state), Fate::Alive, "{state:?}");
-        }
-        let fate = of_known(KeyState::PendingImport);
-        assert_eq!(fate, Fate::Reimportable);
-        assert!(Fate::Alive < fate && fate < Fate::Gone);
+    fn each_material_of_an_imported_key_has_its_own_fate() {
+        let (_dir, _clock, keys) = fresh();
+        let request = CreateKeyRequest {
+            origin: Origin::External,
+            ..CreateKeyRequest::default()
+        };
+        let id = keys.create_key(request).unwrap().key_id;
+        let key = KeyRef::Id(id);
+        let first = import(&keys, &key, 1, ImportType::NewKeyMaterial);
+        let second = import(&keys, &key, 2, ImportType::NewKeyMaterial);
+        keys.rotate_key_on_demand(&key).unwrap();
+        keys.delete_imported_key_material(&key, Some(first))
+            .unwrap();
+        let mut fates = Fates::new(&keys, true).unwrap();
+        assert_eq!(fates.of(id, first), Fate::Reimportable);
+        assert_eq!(fates.of(id, second), Fate::Alive);
+        // What the key never had cannot be told.
+        assert_eq!(fates.of(id, MaterialId([7; 32])), Fate::Alive);
+    }
+
+    #[test]
+    fn a_key_is_gone_only_where_the_log_tells_of_its_deletion() {
+        let (dir, clock, keys) = fresh();
+        let created = keys.create_key(CreateKeyRequest::default()).unwrap();
+        let (id, material) = (created.key_id, created.current_key_material_id.unwrap());
+        let forged = KeyId::random();
+        keys.schedule_key_deletion(&id.into(), PendingWindow::new(7).unwrap())
+            .unwrap();
+        assert_eq!(
+            Fates::new(&keys, false).unwrap().of(id, material),
+            Fate::Alive
+        );
+        clock.set(Timestamp(1_700_000_000_000 + 7 * DAY));
+        keys.run_due();
+        let mut fates = Fates::new(&keys, false).unwrap();
+        assert_eq!(fates.of(id, material), Fate::Gone);
+        assert_eq!(fates.of(forged, material), Fate::Alive);
+        assert!(fates.unclear.contains_key(&forged));
+        assert_eq!(
+            Fates::new(&keys, true).unwrap().of(forged, material),
+            Fate::Gone
+        );
+        // A log that was changed proves nothing.
+        let log = dir.path().join("audit/log");
+        let text = std::fs::read_to_string(&log).unwrap();
+        std::fs::write(&log, text.replacen("CreateKey", "CreateQey", 1)).unwrap();
+        assert!(keys.deleted_keys().is_empty());
     }
 }

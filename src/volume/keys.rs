@@ -54,9 +54,9 @@ impl Complaints {
     /// Whether it is time to say it.
     fn is_news(&self, text: &str, now: Instant) -> bool {
         let mut last = self.0.lock();
-        let said = last.as_ref().is_some_and(|(said, at)| {
-            said == text && now.saturating_duration_since(*at) < QUIET
-        });
+        let said = last
+            .as_ref()
+            .is_some_and(|(said, at)| said == text && now.saturating_duration_since(*at) < QUIET);
         if !said {
             *last = Some((text.to_owned(), now));
         }
@@ -138,5 +138,21 @@ impl KeyPort for ServicePort {
         self.service
             .key_status_for(*key, self.volume.get().copied())
             .map_err(|error| unavailable(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_complaint_is_not_repeated_at_once() {
+        let complaints = Complaints(Mutex::new(None));
+        let start = Instant::now();
+        assert!(complaints.is_news("full", start));
+        assert!(!complaints.is_news("full", start + QUIET / 2));
+        assert!(complaints.is_news("damaged", start + QUIET / 2));
+        assert!(!complaints.is_news("damaged", start + QUIET));
+        assert!(complaints.is_news("damaged", start + QUIET * 2));
     }
 }

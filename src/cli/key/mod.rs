@@ -59,6 +59,14 @@ pub enum KeyCommand {
         /// Key id or alias/NAME.
         key: KeyRef,
     },
+    /// Show whether a key is rotated by itself, and when next.
+    GetRotationStatus {
+        /// Key id or alias/NAME.
+        key: KeyRef,
+        /// How to print it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// List when and how a key was rotated.
     ListRotations(rotation::ListArgs),
     /// Add tags to a key.
@@ -93,6 +101,9 @@ pub fn run(global: &Global, command: KeyCommand) -> Result<(), CliError> {
         KeyCommand::Rotate { key } => rotation::rotate(global, &key),
         KeyCommand::EnableRotation(args) => rotation::enable(global, &args),
         KeyCommand::DisableRotation { key } => rotation::disable(global, &key),
+        KeyCommand::GetRotationStatus { key, output } => {
+            rotation::status(global, &key, output.output)
+        }
         KeyCommand::ListRotations(args) => rotation::list(global, &args),
         KeyCommand::Tag(args) => tags::tag(global, args),
         KeyCommand::Untag(args) => tags::untag(global, &args),

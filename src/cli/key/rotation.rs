@@ -57,6 +57,31 @@ pub(super) fn disable(global: &Global, key: &KeyRef) -> Result<(), CliError> {
     output::done(global, &format!("Disabled rotation of key {id}"))
 }
 
+/// Runs `cmkfs key get-rotation-status`.
+pub(super) fn status(global: &Global, key: &KeyRef, format: Format) -> Result<(), CliError> {
+    let status = keystore::open(global)?.get_key_rotation_status(key)?;
+    if format == Format::Json {
+        return output::json(&status);
+    }
+    let days = status.rotation_period_in_days;
+    let next = status.next_rotation_date;
+    output::fields([
+        ("KeyId", status.key_id.to_string()),
+        (
+            "KeyRotationEnabled",
+            status.key_rotation_enabled.to_string(),
+        ),
+        (
+            "RotationPeriodInDays",
+            days.map(|days| days.to_string()).unwrap_or_default(),
+        ),
+        (
+            "NextRotationDate",
+            next.map(rfc3339_text).unwrap_or_default(),
+        ),
+    ])
+}
+
 /// Runs `cmkfs key rotate`.
 pub(super) fn rotate(global: &Global, key: &KeyRef) -> Result<(), CliError> {
     let (id, material) = keystore::open(global)?.rotate_key_on_demand(key)?;

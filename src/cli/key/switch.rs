@@ -48,7 +48,8 @@ fn switch(
         key_id: KeyId,
     }
     let service = keystore::open(global)?;
-    let (key_id, obedience) = obey::change_key(&service, args.obey, &args.key, |key| make(&service, key))?;
+    let (key_id, obedience) =
+        obey::change_key(&service, args.obey, &args.key, |key| make(&service, key))?;
     let text = format!("{done} key {key_id}");
     report(global, args.output, &text, &Switched { key_id }, obedience)
 }

@@ -302,13 +302,82 @@ fn many_writers_at_once_make_one_chain() {
 
 #[test]
 fn no_secret_gets_into_the_log() {
-    let (dir, service) = with_history();
-    let root_key = fs::read(dir.path().join("root.key")).unwrap();
-    let log = fs::read(dir.path().join("audit/log")).unwrap();
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
-    let text = String::from_utf8(log).unwrap();
-    for window in root_key.windows(8) {
-        assert!(!text.contains(&hex(window)));
-    }
+    use crate::clock::SystemClock;
+    use crate::kms::import::{ImportRequest, ImportedMaterial};
+    use crate::kms::key::Origin;
+    use crate::kms::root::NewProtection;
+    use crate::kms::service::tests::{Says, context};
+    const PASSPHRASE: &str = "open, says me";
+    let dir = tempfile::tempdir().unwrap();
+    let protection =
+        NewProtection::Passphrase(crate::crypto::passphrase::Argon2Params::CHEAP_AND_INSECURE);
+    let clock = std::sync::Arc::new(SystemClock);
+    let open = || KeyService::open(dir.path(), &Says(PASSPHRASE), clock.clone());
+    KeyService::open_or_create(dir.path(), protection, &Says(PASSPHRASE), clock.clone()).unwrap();
+    assert!(KeyService::open(dir.path(), &Says("not this one"), clock.clone()).is_err());
+    let service = open().unwrap();
+    let request = CreateKeyRequest {
+        origin: Origin::External,
+        ..CreateKeyRequest::default()
+    };
+    let key = service.create_key(request).unwrap().key_id.into();
+    let material: [u8; 32] = std::array::from_fn(|at| (at as u8).wrapping_mul(167) ^ 91);
+    let import = |mut bytes: [u8; 32]| {
+        let request = ImportRequest {
+            material: ImportedMaterial::take(&mut bytes).unwrap(),
+            valid_to: None,
+            import_type: None,
+        };
+        service.import_key_material(&key, &request)
+    };
+    import(material).unwrap();
+    let other = material.map(|byte| byte ^ 0x55);
+    import(other).unwrap_err();
+    let context = context();
+    let (data_key, envelope) = service.generate_data_key(&key, &context).unwrap();
+    service.decrypt_data_key(&envelope, &context).unwrap();
+    let backup = dir.path().join("backup");
+    let params = crate::crypto::passphrase::Argon2Params::CHEAP_AND_INSECURE;
+    let of_backup = "far away and long ago";
+    let phrase = crate::crypto::passphrase::Passphrase::new(of_backup.as_bytes().to_vec().into());
+    service.backup(&backup, false, params, &phrase).unwrap();
+    service.delete_imported_key_material(&key, None).unwrap();
+    service.disable_key(&key).unwrap_err();
     drop(service);
+    let log = fs::read(dir.path().join("audit/log")).unwrap();
+    let text = String::from_utf8(log).unwrap().to_ascii_lowercase();
+    for (what, secret) in [
+        ("material", &material[..]),
+        ("refused material", &other),
+        ("data key", data_key.expose().as_slice()),
+        ("passphrase", PASSPHRASE.as_bytes()),
+        ("wrong passphrase", b"not this one"),
+        ("backup's passphrase", of_backup.as_bytes()),
+    ] {
+        for window in secret.windows(9) {
+            for shown in ways_to_show(window) {
+                let shown = shown.to_ascii_lowercase();
+                assert!(!text.contains(&shown), "{what}: {shown}");
+            }
+        }
+    }
+    assert!(text.contains("importkeymaterial") && text.contains("generatedatakey"));
+}
+
+/// Bytes as they are, in hexadecimal, in Base64 wherever they begin in it, and as JSON lists them.
+fn ways_to_show(bytes: &[u8]) -> Vec<String> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list: Vec<String> = bytes.iter().map(ToString::to_string).collect();
+    let base64 = bytes.chunks_exact(3).flat_map(|three| {
+        let number = three
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        [18, 12, 6, 0].map(|shift| char::from(DIGITS[number >> shift & 63]))
+    });
+    let base64: String = base64.collect();
+    let url = base64.replace('+', "-").replace('/', "_");
+    let mut ways = vec![hex, list.join(","), base64, url];
+    ways.extend(std::str::from_utf8(bytes).map(str::to_owned));
+    ways
 }

@@ -64,8 +64,8 @@ fn walk(
     let path = folder.join(LOG);
     let sealer = &store.sealer;
     // The head first: whatever is written meanwhile only makes the log longer than it says.
-    let head = LogFile::open_to_read(&folder.join(HEAD))
-        .and_then(|head| read_head(folder, sealer, &head));
+    let head =
+        LogFile::open_to_read(&folder.join(HEAD)).and_then(|head| read_head(folder, sealer, &head));
     let head = match head {
         Ok((_, head)) => Some(head),
         Err(error) => {

@@ -303,3 +303,64 @@ proptest! {
         prop_assert!(opened.is_err());
     }
 }
+
+fn damage_the_log_and_begin_anew(dir: &Path, service: &KeyService) {
+    let log = dir.join("audit/log");
+    let length = fs::metadata(&log).unwrap().len();
+    let file = fs::OpenOptions::new().write(true).open(log).unwrap();
+    file.set_len(length - 10).unwrap();
+    service.restart_audit().unwrap();
+}
+
+#[test]
+fn logs_that_were_moved_aside_still_tell_of_backups_and_of_what_was_deleted() {
+    let (dir, service) = fresh();
+    let id = new_key(&service, "alias/a");
+    let key = service.describe_key(&id.into()).unwrap();
+    let material = key.current_key_material_id.unwrap();
+    let path = back_up(&service, dir.path());
+    delete(&service, id, "alias/a");
+    new_key(&service, "alias/last");
+    for _ in 0..2 {
+        damage_the_log_and_begin_anew(dir.path(), &service);
+    }
+    assert_eq!(service.known_backups_of(material).len(), 1);
+    let restored = service.restore(&read(&path).unwrap(), false).unwrap();
+    assert_eq!(restored.deleted_keys, [id]);
+    assert!(restored.keys.is_empty());
+}
+
+#[test]
+fn the_record_says_whether_a_material_was_destroyed_and_not_an_older_line_of_the_log() {
+    use crate::kms::import::{ImportRequest, ImportedMaterial};
+    let (dir, service) = fresh();
+    let request = CreateKeyRequest {
+        origin: crate::kms::key::Origin::External,
+        ..CreateKeyRequest::default()
+    };
+    let id = service.create_key(request).unwrap().key_id;
+    let import = || {
+        let mut bytes: [u8; 32] = std::array::from_fn(|at| (at as u8).wrapping_mul(167) ^ 3);
+        let request = ImportRequest {
+            material: ImportedMaterial::take(&mut bytes).unwrap(),
+            valid_to: None,
+            import_type: None,
+        };
+        let imported = service.import_key_material(&id.into(), &request).unwrap();
+        imported.key_material_id.unwrap()
+    };
+    let material = import();
+    let path = back_up(&service, dir.path());
+    service
+        .delete_imported_key_material(&id.into(), None)
+        .unwrap();
+    let backup = read(&path).unwrap();
+    let restored = service.restore(&backup, false).unwrap();
+    assert_eq!(restored.deleted_key_materials, [material]);
+    import();
+    let file = dir.path().join(format!("keys/{id}/{material}"));
+    fs::remove_file(&file).unwrap();
+    let restored = service.restore(&backup, false).unwrap();
+    assert_eq!(restored.key_materials, [material]);
+    assert!(file.exists());
+}

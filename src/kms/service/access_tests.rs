@@ -581,3 +581,25 @@ fn asking_a_large_policy_takes_no_system_call_and_little_time() {
         println!("{name}: {:?} a question", start.elapsed() / 1000);
     }
 }
+
+#[test]
+fn a_data_key_is_re_encrypted_with_the_permissions_of_both_sides_and_no_others() {
+    let (_dir, service) = fresh();
+    let (from, to) = (new_key(&service), new_key(&service));
+    let context = crate::kms::service::tests::context();
+    let (_, envelope) = service.generate_data_key(&from.into(), &context).unwrap();
+    let put = |key: KeyId, action| {
+        let policy = all_but(action);
+        service.put_key_policy(&key.into(), &policy, false).unwrap();
+    };
+    let attempt = || denied(service.re_encrypt_data_key(&to.into(), &envelope, &context));
+    put(from, "kms:Decrypt");
+    put(to, "kms:GenerateDataKey");
+    assert!(attempt().is_none());
+    put(from, "kms:ReEncryptFrom");
+    assert_eq!(attempt().map(|(action, _)| action), Some("ReEncryptFrom"));
+    put(from, "kms:ReEncryptTo");
+    assert!(attempt().is_none());
+    put(to, "kms:ReEncryptTo");
+    assert_eq!(attempt().map(|(action, _)| action), Some("ReEncryptTo"));
+}

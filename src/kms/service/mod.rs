@@ -300,6 +300,8 @@ impl KeyService {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod life_tests;
 #[cfg(test)]
 pub(super) mod tests;

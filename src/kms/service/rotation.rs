@@ -6,6 +6,7 @@ use crate::ids::{KeyId, MaterialId};
 use crate::kms::error::KmsError;
 use crate::kms::event::Event;
 use crate::kms::key::{KeyRef, Origin};
+use crate::kms::metadata::{KeyMetadata, KeyRotationStatus};
 use crate::kms::record::{KeyRecord, Schedule};
 use crate::kms::rotation::{
     IncludeKeyMaterial, MAX_ON_DEMAND, RotationPeriod, RotationType, RotationsListEntry,
@@ -100,6 +101,20 @@ impl KeyService {
                 }
             };
             Ok((key_id, id))
+        })
+    }
+
+    /// GetKeyRotationStatus: whether the key is rotated by itself, how often, and when next.
+    ///
+    /// # Errors
+    /// [`KmsError::NotFoundException`], [`KmsError::Damaged`].
+    pub fn get_key_rotation_status(&self, key: &KeyRef) -> Result<KeyRotationStatus, KmsError> {
+        self.read(Event::reading("GetKeyRotationStatus").asked(key), |event| {
+            let key = self.admit(event, key, Operation::GetKeyRotationStatus)?;
+            Ok(KeyRotationStatus::of(&KeyMetadata::new(
+                &key.value,
+                self.clock.now(),
+            )))
         })
     }
 

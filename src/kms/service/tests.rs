@@ -45,7 +45,7 @@ pub(in crate::kms) fn fresh() -> (TempDir, KeyService) {
     (dir, service)
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)))
 }
 

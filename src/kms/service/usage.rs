@@ -158,9 +158,7 @@ fn event(Kind { of, refused }: &Kind, times: &Count) -> Event {
     let context = serde_json::json!({ "volume": of.volume.to_string() });
     let event = Event::of_data(of.operation);
     let mut event = match of.source {
-        None => event
-            .asked(&of.asked)
-            .with("encryptionContext", context),
+        None => event.asked(&of.asked).with("encryptionContext", context),
         Some((key, material)) => {
             let mut event = event
                 .with("destinationKeyId", of.asked.name())
@@ -337,5 +335,59 @@ mod tests {
         }
         assert_eq!(service.pending.counts.lock().len(), 10);
         assert_eq!(data_events(dir.path()).len(), MAX_KINDS);
+    }
+
+    #[test]
+    fn re_encrypted_data_keys_are_counted_and_named_with_the_key_they_were_under() {
+        let (dir, service) = fresh();
+        let new = || service.create_key(CreateKeyRequest::default()).unwrap();
+        let (from, to) = (new(), new());
+        let context = context();
+        let (data_key, envelope) = service
+            .generate_data_key(&from.key_id.into(), &context)
+            .unwrap();
+        service.flush_usage().unwrap();
+        let to_key = to.key_id.into();
+        let mut moved = None;
+        for _ in 0..3 {
+            moved = service
+                .re_encrypt_data_key(&to_key, &envelope, &context)
+                .unwrap();
+        }
+        let moved = moved.unwrap();
+        service.flush_usage().unwrap();
+        let found = data_events(dir.path());
+        assert_eq!(found.len(), 2, "one line for all of them: {found:?}");
+        let line = &found[1];
+        assert_eq!(line["eventName"], "ReEncrypt");
+        let more = &line["additionalEventData"];
+        assert_eq!(more["count"], 3);
+        assert_eq!(more["sourceKeyId"], from.key_id.to_string());
+        assert_eq!(
+            more["sourceKeyMaterialId"],
+            envelope.material_id().to_string()
+        );
+        assert_eq!(more["keyMaterialId"], moved.material_id().to_string());
+        assert_eq!(
+            line["requestParameters"]["destinationKeyId"],
+            to.key_id.to_string()
+        );
+        let opened = service.decrypt_data_key(&moved, &context).unwrap();
+        assert_eq!(opened.expose(), data_key.expose());
+        // What is there already is not done again.
+        let again = service.re_encrypt_data_key(&to_key, &moved, &context);
+        assert!(again.unwrap().is_none());
+        let of_source = crate::kms::audit::Filter {
+            key: Some(from.key_id.into()),
+            event: Some("ReEncrypt".to_owned()),
+            ..crate::kms::audit::Filter::default()
+        };
+        let mut seen = 0;
+        let shown = service.audit_events(&of_source, |_| {
+            seen += 1;
+            Ok::<(), KmsError>(())
+        });
+        shown.unwrap();
+        assert_eq!(seen, 1);
     }
 }

@@ -18,7 +18,10 @@ pub(super) fn inherit(file: impl AsFd, path: &Path) -> Result<(), KmsError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+    let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    else {
         return Ok(());
     };
     let directory = std::fs::metadata(parent).map_err(KmsError::io("look at", parent))?;
