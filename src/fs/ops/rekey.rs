@@ -77,6 +77,8 @@ impl FileSystem {
             drop(keys);
             (record, sealed, new.key())
         };
+        // Not known until it is done.
+        *inode.key.lock() = None;
         if !self.replace_symlink(inode, names, &old, &new)? {
             return Ok(Rekeyed::Missed);
         }
@@ -90,7 +92,7 @@ impl FileSystem {
             match self.try_rekey(inode, held.file())? {
                 Rekeyed::Missed => {}
                 done => {
-                    *inode.key.lock() = held.file().key();
+                    inode.note_key(held.file());
                     return Ok(done);
                 }
             }
@@ -195,6 +197,8 @@ impl FileSystem {
             backing.stat(At::Fd(aside_in))?,
             backing.stat(At::Fd(directory.as_fd()))?,
         );
+        // Before: once it is renamed nothing may fail, or all that have it open would go on with a file without a name.
+        let published = BackingId::of(&backing.stat(At::Fd(new.fd))?);
         backing.rename(
             (aside_in, aside),
             (directory.as_fd(), &place.name),
@@ -204,8 +208,7 @@ impl FileSystem {
         self.restore_time(directory.as_fd(), &before.1);
         // What is synced in it from now on is not to be found under the old file after a power cut.
         parent.directory.synced.store(false, Ordering::Release);
-        self.inodes
-            .replace_backing(inode, BackingId::of(&backing.stat(At::Fd(new.fd))?));
+        self.inodes.replace_backing(inode, published);
         Ok(true)
     }
 
