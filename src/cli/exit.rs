@@ -7,6 +7,8 @@ use super::bind::BindError;
 use super::message::CliError;
 use crate::kms::KmsError;
 use crate::mount::MountError;
+use crate::mount::control::client::AskError;
+use crate::mount::control::protocol::Reason;
 use crate::volume::VolumeError;
 
 /// The list, for `--help` and the man page.
@@ -116,7 +118,22 @@ fn code_of_volume(error: &VolumeError) -> u8 {
         VolumeError::InUse { .. } => IN_USE,
         VolumeError::WrongKeyStore { .. } | VolumeError::Damaged { .. } => DAMAGED,
         VolumeError::Keys(error) => code_of_kms(error),
-        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => FAILURE,
+        VolumeError::Filesystem { source, .. } => code_of_reason(source.into()),
+        VolumeError::Io { .. } => FAILURE,
+    }
+}
+
+/// The same whether this process or a mount has met with it.
+const fn code_of_reason(reason: Reason) -> u8 {
+    match reason {
+        Reason::KeyState => STATE,
+        Reason::Denied => DENIED,
+        Reason::NotFound => NOT_FOUND,
+        Reason::NotEmpty => EXISTS,
+        Reason::NotADirectory => USAGE,
+        Reason::InUse => IN_USE,
+        Reason::Damaged => DAMAGED,
+        Reason::Other => FAILURE,
     }
 }
 
@@ -127,6 +144,7 @@ fn code(error: &CliError) -> u8 {
         CliError::Bind { why, .. } => match why {
             BindError::NotEmpty => EXISTS,
             BindError::NotADirectory => USAGE,
+            BindError::Refused(AskError::Failed(failed)) => code_of_reason(failed.reason),
             BindError::Refused(_) => FAILURE,
         },
         CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
@@ -136,8 +154,8 @@ fn code(error: &CliError) -> u8 {
         CliError::Mount(error) => code_of_mount(error),
         CliError::Volume(error) => code_of_volume(error),
         CliError::Unanswered(_) => UNANSWERED,
-        CliError::NoControl { .. } => NOT_FOUND,
-        CliError::Refused(_) | CliError::Unheard { .. } | CliError::Incomplete { .. } => FAILURE,
+        CliError::Refused(failed) => code_of_reason(failed.reason),
+        CliError::Unheard { .. } | CliError::Incomplete { .. } => FAILURE,
         CliError::Reported(code) => *code,
         // Whoever reads the output has seen enough.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,

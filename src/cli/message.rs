@@ -11,6 +11,7 @@ use crate::kms::key::KeyRef;
 use crate::kms::state::{InvalidState, Unsupported};
 use crate::mount::MountError;
 use crate::mount::control::client::AskError;
+use crate::mount::control::protocol::{Failed, Reason};
 use crate::mount::options::{self, OptionError};
 use crate::volume::{self, VolumeError};
 
@@ -72,17 +73,9 @@ pub enum CliError {
     /// A key was changed, and these mounts have not said that they obey.
     #[error("{}", list(.0))]
     Unanswered(Vec<Unanswered>),
-    /// A mount cannot be reached by way of this key directory.
-    #[error("the mount on {} cannot be asked: it is not among the mounts of key directory {}", mountpoint.display(), keys.display())]
-    NoControl {
-        /// Where it is.
-        mountpoint: PathBuf,
-        /// The key directory.
-        keys: PathBuf,
-    },
     /// A mount said why it does not do what it was asked.
     #[error("{0}")]
-    Refused(String),
+    Refused(Failed),
     /// A mount did not answer.
     #[error("process {process_id}, which serves the mount: {source}")]
     Unheard {
@@ -163,6 +156,7 @@ fn hint(error: &CliError) -> Option<String> {
             BindError::NotEmpty => Some(
                 "make a new directory, bind that, and move there what is in this one: moving encrypts it anew".to_owned(),
             ),
+            BindError::Refused(AskError::Failed(failed)) => reason_hint(failed.reason),
             BindError::NotADirectory | BindError::Refused(_) => None,
         },
         CliError::NotInAVolume(_) => {
@@ -179,10 +173,7 @@ fn hint(error: &CliError) -> Option<String> {
             "the key is changed, and no mount that starts now is given it; a mount that only was slow notices by itself; to be certain, end the programs that use it and its process, and unmount it"
                 .to_owned(),
         ),
-        CliError::NoControl { .. } => {
-            Some("name the key directory that it uses: --keys DIR or CMKFS_KEYS".to_owned())
-        }
-        CliError::Refused(_) => None,
+        CliError::Refused(failed) => reason_hint(failed.reason),
         CliError::Unheard { .. } => Some(
             "what is done stays done; run it again to go on, with the volume mounted or not".to_owned(),
         ),
@@ -229,7 +220,24 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
         }
         VolumeError::Damaged { .. } => "bring the file back from a backup of the volume",
         VolumeError::Keys(error) => return kms_hint(error),
-        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => return None,
+        VolumeError::Filesystem { source, .. } => return reason_hint(source.into()),
+        VolumeError::Io { .. } => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// The same whether this process or a mount has met with it.
+fn reason_hint(reason: Reason) -> Option<String> {
+    let text = match reason {
+        Reason::KeyState => {
+            "`cmkfs key list` shows the state of every key; one that is disabled is enabled with `cmkfs key enable KEY`"
+        }
+        Reason::Denied => "`cmkfs policy get KEY` and `cmkfs grant list KEY` show who may do what",
+        Reason::InUse => "one rewrap or rekey at a time works on a volume: wait for the other",
+        Reason::Damaged => "bring the file back from a backup of the volume",
+        Reason::NotFound | Reason::NotEmpty | Reason::NotADirectory | Reason::Other => {
+            return None;
+        }
     };
     Some(text.to_owned())
 }
