@@ -231,6 +231,31 @@ fn one_call_that_fails_costs_nobody_a_file_a_target_or_a_write() {
 }
 
 #[test]
+fn it_is_broken_off_in_the_middle_of_a_large_file() {
+    let mut tree = Direct::new();
+    tree.create("large", 0o644).unwrap();
+    for part in 0..8_u64 {
+        tree.write("large", part << 20, &[7; 1 << 20]).unwrap();
+    }
+    tree.remount();
+    let before = ids(&tree.volume).others;
+    let mut asked = 0;
+    let report = rekey(tree.open_volume(), ROOT_NODE, &mut |at| {
+        // Not while it counts, and not at once.
+        asked += u32::from(at.total > 0);
+        match asked {
+            3 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    })
+    .unwrap();
+    assert!(report.interrupted && report.rekeyed == 0, "{report:?}");
+    assert_eq!(report.failures.count, 0);
+    assert_eq!(ids(&tree.volume).others, before);
+    assert!(leftovers(&tree.volume).is_empty());
+}
+
+#[test]
 fn a_full_disk_leaves_every_file_as_it_was_and_is_told() {
     let mut tree = Direct::new();
     populate(&mut tree);

@@ -31,10 +31,11 @@ impl Maintenance<'_> {
     /// every moment its name leads to the old backing object or to the new one, whole.
     ///
     /// # Errors
-    /// Its key refused; EBADMSG where it was tampered with; ENOSPC and what else the backing says. It is then as it was.
-    pub fn rekey(&self, entry: &Entry<'_>) -> FsResult<Rekeyed> {
+    /// Its key refused; EBADMSG where it was tampered with; ENOSPC and what else the backing says; EINTR once `go_on`, which
+    /// is asked now and then while a file is copied, says no. It is then as it was.
+    pub fn rekey(&self, entry: &Entry<'_>, go_on: &mut dyn FnMut() -> bool) -> FsResult<Rekeyed> {
         match entry.kind() {
-            FileKind::File => self.filesystem.rekey_file(entry.inode()?),
+            FileKind::File => self.filesystem.rekey_file(entry.inode()?, go_on),
             FileKind::Symlink => self.filesystem.rekey_symlink(entry.inode()?, &[]),
             FileKind::Directory
             | FileKind::Fifo
@@ -86,10 +87,10 @@ impl FileSystem {
         Ok(Rekeyed::Now)
     }
 
-    fn rekey_file(&self, inode: &Arc<Inode>) -> FsResult<Rekeyed> {
+    fn rekey_file(&self, inode: &Arc<Inode>, go_on: &mut dyn FnMut() -> bool) -> FsResult<Rekeyed> {
         let held = self.hold(inode, true)?;
         for _ in 0..ATTEMPTS {
-            match self.try_rekey(inode, held.file())? {
+            match self.try_rekey(inode, held.file(), go_on)? {
                 Rekeyed::Missed => {}
                 done => {
                     inode.note_key(held.file());
@@ -101,7 +102,12 @@ impl FileSystem {
     }
 
     /// `Missed` where it was changed or renamed meanwhile.
-    fn try_rekey(&self, inode: &Arc<Inode>, file: &OpenFile) -> FsResult<Rekeyed> {
+    fn try_rekey(
+        &self,
+        inode: &Arc<Inode>,
+        file: &OpenFile,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> FsResult<Rekeyed> {
         let backing = &self.core.backing;
         let stat = file.with_descriptor(|fd| backing.stat(At::Fd(fd)))?;
         if stat.st_nlink > 1 {
@@ -127,7 +133,7 @@ impl FileSystem {
         };
         let work = || -> FsResult<Rekeyed> {
             let binding = || self.binding_over(inode);
-            let Some((copy, change)) = file.copy(&self.core, opened, &binding)? else {
+            let Some((copy, change)) = file.copy(&self.core, opened, &binding, go_on)? else {
                 return Ok(Rekeyed::Nothing);
             };
             let (Some(old), Some(new)) = (file.existing_object(), copy.existing_object()) else {
