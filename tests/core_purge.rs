@@ -60,12 +60,12 @@ const FILLED: Tally = Tally {
 };
 
 fn plan(volume: &TestVolume) -> Report {
-    let purge = Purge::new(&volume.cipher(), &volume.keys, false).unwrap();
+    let purge = Purge::new(&volume.cipher(), &volume.keys, Include::default()).unwrap();
     purge.plan(&mut |_| {}).unwrap()
 }
 
 fn purge(volume: &TestVolume) -> Report {
-    let purge = Purge::new(&volume.cipher(), &volume.keys, false).unwrap();
+    let purge = Purge::new(&volume.cipher(), &volume.keys, Include::default()).unwrap();
     let plan = purge.plan(&mut |_| {}).unwrap();
     let done = purge.remove(&plan, &mut |_| {}).unwrap();
     assert!(done.failed.is_empty(), "{:?}", done.failed);
@@ -242,7 +242,7 @@ fn nothing_goes_that_is_disabled_or_whose_key_cannot_be_read() {
     let keys = volume.dir.path().join("keys/keys");
     std::fs::rename(&keys, volume.dir.path().join("all")).unwrap();
     let refused =
-        Purge::new(&volume.cipher(), &volume.keys, false).and_then(|purge| purge.plan(&mut |_| {}));
+        Purge::new(&volume.cipher(), &volume.keys, Include::default()).and_then(|purge| purge.plan(&mut |_| {}));
     assert!(
         matches!(&refused, Err(VolumeError::Keys(_))),
         "all keys are out of reach, which says nothing of each: {refused:?}"
@@ -264,7 +264,7 @@ fn a_key_that_comes_back_keeps_what_is_under_it() {
     let aside = volume.dir.path().join("aside");
     std::fs::rename(&record, &aside).unwrap();
     let before = everything(&volume.cipher());
-    let purge = Purge::new(&volume.cipher(), &volume.keys, false).unwrap();
+    let purge = Purge::new(&volume.cipher(), &volume.keys, Include::default()).unwrap();
     let plan = purge.plan(&mut |_| {}).unwrap();
     assert_eq!(plan.objects(), 9);
     std::fs::rename(&aside, &record).unwrap();
@@ -301,13 +301,13 @@ fn a_volume_that_is_dead_in_use_or_anothers_is_refused() {
     let volume = TestVolume::new();
     let key = volume.new_key(ALIAS);
     let open = volume.open();
-    let attempt = |volume: &TestVolume| Purge::new(&volume.cipher(), &volume.keys, false).err();
+    let attempt = |volume: &TestVolume| Purge::new(&volume.cipher(), &volume.keys, Include::default()).err();
     assert!(matches!(attempt(&volume), Some(VolumeError::InUse { .. })));
     bind(&open, ROOT_NODE, key);
     open.shutdown().unwrap();
     drop(open);
     let other = TestVolume::new();
-    let refused = Purge::new(&volume.cipher(), &other.keys, false).err();
+    let refused = Purge::new(&volume.cipher(), &other.keys, Include::default()).err();
     assert!(matches!(refused, Some(VolumeError::WrongKeyStore { .. })));
     assert!(attempt(&volume).is_none());
     delete(&volume, key);
@@ -335,7 +335,7 @@ fn a_purge_that_is_cut_off_anywhere_is_finished_by_the_next() {
         }
         delete(&volume, key);
         let whole = {
-            let purge = Purge::new(&volume.cipher(), &volume.keys, false).unwrap();
+            let purge = Purge::new(&volume.cipher(), &volume.keys, Include::default()).unwrap();
             let plan = purge.plan(&mut |_| {}).unwrap();
             let mut told = 0;
             let mut die = |_| {

@@ -112,9 +112,8 @@ fn remove(
     make: fn(&KeyService, &KeyRef, &GrantId) -> Result<KeyId, KmsError>,
 ) -> Result<(), CliError> {
     let service = keystore::open(global)?;
-    let key = service.resolve(&which.key)?;
-    let make = || Ok(make(&service, &key.into(), &which.grant_id)?);
-    let (key, obedience) = obey::change(&service, which.obey, key, make)?;
+    let make = |key: &KeyRef| make(&service, key, &which.grant_id);
+    let (key, obedience) = obey::change_key(&service, which.obey, &which.key, make)?;
     let done = format!("{done} a grant of key {key}");
     obedience.conclude(global, which.output.output, &done)
 }
@@ -143,9 +142,8 @@ fn create(global: &Global, args: CreateArgs) -> Result<(), CliError> {
         name: args.name,
     };
     let service = keystore::open(global)?;
-    let key = service.resolve(&args.key)?;
-    let make = || Ok(service.create_grant(&key.into(), request)?);
-    let (grant_id, obedience) = obey::change(&service, args.obey, key, make)?;
+    let make = |key: &KeyRef| service.create_grant(key, request);
+    let (grant_id, obedience) = obey::change_key(&service, args.obey, &args.key, make)?;
     match args.output.output {
         Format::Json => {
             output::json(&Created {

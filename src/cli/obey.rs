@@ -15,7 +15,8 @@ use super::output::{self, Format};
 use crate::format::names::VOLUME_FILE;
 use crate::format::volume::VolumeFile;
 use crate::ids::{KeyId, KeyStoreId};
-use crate::kms::KeyService;
+use crate::kms::key::KeyRef;
+use crate::kms::{KeyService, KmsError};
 use crate::mount::control::client::{self, AskError};
 use crate::mount::control::protocol::{LeaseState, Obeyed, Request, Response};
 use crate::mount::mountinfo::{self, Mount};
@@ -88,6 +89,25 @@ pub fn change<T>(
     prepare(service, key_id, start + patience / PREPARATION);
     let made = make()?;
     Ok((made, announce(service, key_id, start + patience)))
+}
+
+/// As [`change`], of a key as it was asked for.
+///
+/// # Errors
+/// Why the change was not made.
+pub fn change_key<T>(
+    service: &KeyService,
+    args: ObeyArgs,
+    key: &KeyRef,
+    make: impl FnOnce(&KeyRef) -> Result<T, KmsError>,
+) -> Result<(T, Obedience), CliError> {
+    // Not described: who may change it need not be allowed to read about it, and a full disk takes no record of reading.
+    let id = match service.resolve(key) {
+        Ok(id) => id,
+        // The operation itself says so, and writes it down.
+        Err(error) => return Err(make(key).err().unwrap_or(error).into()),
+    };
+    change(service, args, id, || Ok(make(&id.into())?))
 }
 
 /// Has every mount write what is dirty under a key, while it works. What cannot be written is a warning: the change must not

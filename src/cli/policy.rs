@@ -83,9 +83,8 @@ pub fn run(global: &Global, command: PolicyCommand) -> Result<(), CliError> {
             let text = read(&args.file)?;
             let bypass = args.bypass_policy_lockout_safety_check;
             let service = keystore::open(global)?;
-            let key = service.resolve(&args.key)?;
-            let make = || Ok(service.put_key_policy(&key.into(), &text, bypass)?);
-            let (key, obedience) = obey::change(&service, args.obey, key, make)?;
+            let make = |key: &KeyRef| service.put_key_policy(key, &text, bypass);
+            let (key, obedience) = obey::change_key(&service, args.obey, &args.key, make)?;
             let done = format!("Put the policy of key {key}");
             obedience.conclude(global, args.output.output, &done)
         }

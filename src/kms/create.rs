@@ -184,7 +184,8 @@ fn create(
     }
     if started(dir)? {
         for leftover in [KEYS, ALIASES, AUDIT, STAGED, ROOT_KEY] {
-            storage::discard(&dir.join(leftover))?;
+            // There may be materials of a backup among it, and what opens them.
+            storage::destroy(&dir.join(leftover))?;
         }
     } else if keys_without_store(dir)? {
         return Err(lost_store_file(dir));

@@ -122,6 +122,12 @@ impl Event {
         self.note("keyMaterialId", material.to_string());
     }
 
+    /// ReEncrypt: what the ciphertext was under before.
+    pub(super) fn source(&mut self, key: KeyId, material: MaterialId) {
+        self.note("sourceKeyId", key.to_string());
+        self.note("sourceKeyMaterialId", material.to_string());
+    }
+
     /// A further fact (additionalEventData).
     pub(super) fn note(&mut self, name: &str, value: impl Into<Value>) {
         self.additional.insert(name.to_owned(), value.into());

@@ -94,12 +94,16 @@ pub(super) fn finish(store: &KeyStore) -> Result<(), KmsError> {
     throw_away_staged(store)
 }
 
-/// As [`finish`], where the audit log that the journal belongs to is to be given up.
-pub(super) fn finish_without_log(store: &KeyStore) -> Result<(), KmsError> {
+/// As [`finish`], where the audit log that the journal belongs to is to be given up. Returns the lines that are not
+/// written there any more.
+pub(super) fn finish_without_log(store: &KeyStore) -> Result<String, KmsError> {
+    let mut lines = String::new();
     if let Some(journal) = read(store)? {
         perform(store, &journal)?;
+        lines = journal.audit.into_lines();
     }
-    throw_away_staged(store)
+    throw_away_staged(store)?;
+    Ok(lines)
 }
 
 fn read(store: &KeyStore) -> Result<Option<Journal>, KmsError> {
@@ -137,6 +141,12 @@ fn decide(
     log.reserve(&audit)?;
     let journal = Journal { audit, steps };
     let sealed = store::seal(&store.sealer, RecordKind::Journal, JOURNAL, 1, &journal)?;
+    // What nobody could read again could not be finished.
+    if sealed.len() as u64 > MAX_JOURNAL {
+        return Err(KmsError::ValidationException(
+            "this changes more records than can be changed at once".to_owned(),
+        ));
+    }
     storage::replace(store.dir(), JOURNAL, &sealed)?;
     Ok(journal)
 }

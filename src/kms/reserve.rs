@@ -13,9 +13,13 @@ const SIZE: usize = 256 << 10;
 /// Keeps room again where it was given up. It is no failure that there is none.
 pub(super) fn refill(dir: &Path) {
     let path = dir.join(AUDIT).join(RESERVE);
-    if let Ok(None) = storage::stat(&path)
-        && let Err(error) = storage::create(&path, &vec![0; SIZE])
-    {
+    // One that was cut short by a crash is none.
+    let is_whole = std::fs::symlink_metadata(&path).is_ok_and(|found| found.len() >= SIZE as u64);
+    if is_whole {
+        return;
+    }
+    let made = storage::discard(&path).and_then(|()| storage::create(&path, &vec![0; SIZE]));
+    if let Err(error) = made {
         log::warn!("no room is kept for disabling a key on a full disk: {error}");
         let _ = storage::discard(&path);
     }

@@ -122,6 +122,9 @@ impl<'a> Transaction<'a> {
                 reserve::release(self.store.dir())?;
                 self.attempt()
             }
+            // Decided, so what is kept for such a day may be used for it whatever it is.
+            Err(KmsError::Unfinished(error)) if error.is_full() => finish(self.store)
+                .map_err(|error| KmsError::Unfinished(error.into())),
             result => result,
         };
         if result.is_ok() {
@@ -180,8 +183,19 @@ pub(super) fn take_turn(store: &KeyStore) -> Result<Lock, KmsError> {
     store.check()?;
     let lock = Lock::exclusive(store.dir())?;
     store.check()?;
-    journal::finish(store)?;
+    finish(store)?;
     Ok(lock)
+}
+
+/// Finishes what was decided, with the room that is kept if there is no other.
+fn finish(store: &KeyStore) -> Result<(), KmsError> {
+    match journal::finish(store) {
+        Err(error) if error.is_full() => {
+            reserve::release(store.dir())?;
+            journal::finish(store)
+        }
+        finished => finished,
+    }
 }
 
 /// Writes events down under the lock.

@@ -1,13 +1,13 @@
 //! Whether what a material wraps can be opened again some day: asked before anything is removed for good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::ids::{KeyId, MaterialId};
 use crate::kms::KmsError;
 use crate::kms::alias::AliasName;
 use crate::kms::key::KeyRef;
+use crate::kms::rotation::{ImportState, IncludeKeyMaterial, RotationsListEntry};
 use crate::kms::service::KeyService;
-use crate::kms::state::KeyState;
 
 /// What is to be expected of a material.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,10 @@ pub enum Fate {
 /// Fates that were asked for, each once, so that all of one piece of work goes by the same answers.
 pub struct Fates<'a> {
     keys: &'a KeyService,
+    /// Keys that the audit log says were deleted.
+    deleted: HashSet<KeyId>,
+    /// A key that is not there counts as deleted, whatever the audit log says.
+    unknown_is_gone: bool,
     known: BTreeMap<(KeyId, MaterialId), Fate>,
     /// Keys of which nothing can be told, and why: everything under them counts as alive.
     pub unclear: BTreeMap<KeyId, KmsError>,
@@ -37,14 +41,18 @@ impl std::fmt::Debug for Fates<'_> {
 }
 
 impl<'a> Fates<'a> {
-    /// Asks this key service.
+    /// Asks this key service. A key that is not there was deleted where its audit log says so: a header may be forged and
+    /// name any key, and a key may have been lost and come back from a backup. `unknown_is_gone` takes all others for
+    /// deleted, too.
     ///
     /// # Errors
     /// Where the default key is not to be had, which cannot be deleted: then the absence of another says nothing.
-    pub fn new(keys: &'a KeyService) -> Result<Self, KmsError> {
+    pub fn new(keys: &'a KeyService, unknown_is_gone: bool) -> Result<Self, KmsError> {
         keys.describe_key(&KeyRef::Alias(AliasName::default_key()))?;
         Ok(Self {
             keys,
+            deleted: keys.deleted_keys(),
+            unknown_is_gone,
             known: BTreeMap::new(),
             unclear: BTreeMap::new(),
         })
@@ -55,9 +63,16 @@ impl<'a> Fates<'a> {
         if let Some(fate) = self.known.get(&(key, material)) {
             return *fate;
         }
-        let fate = match self.keys.describe_key(&KeyRef::Id(key)) {
-            Ok(found) => of_known(found.key_state),
-            Err(KmsError::NotFoundException { .. }) => Fate::Gone,
+        let found = self
+            .keys
+            .list_key_rotations(&KeyRef::Id(key), IncludeKeyMaterial::AllKeyMaterial);
+        let fate = match found {
+            Ok(materials) => of_known(&materials, material),
+            Err(KmsError::NotFoundException { .. })
+                if self.unknown_is_gone || self.deleted.contains(&key) =>
+            {
+                Fate::Gone
+            }
             Err(error) => {
                 self.unclear.insert(key, error);
                 Fate::Alive
@@ -68,11 +83,13 @@ impl<'a> Fates<'a> {
     }
 }
 
-/// A key that is there: as long as it is, its generated material is, and imported material can be imported again.
-const fn of_known(state: KeyState) -> Fate {
-    match state {
-        KeyState::PendingImport => Fate::Reimportable,
-        KeyState::Enabled | KeyState::Disabled | KeyState::PendingDeletion => Fate::Alive,
+/// A key that is there: as long as it is, its generated material is, and imported material can be imported again. Each
+/// material has its own fate: where one is missing the key is unusable, but only what is under that one is lost.
+fn of_known(materials: &[RotationsListEntry], material: MaterialId) -> Fate {
+    let known = materials.iter().find(|of| of.key_material_id == material);
+    match known.and_then(|known| known.import_state) {
+        Some(ImportState::PendingImport) => Fate::Reimportable,
+        Some(ImportState::Imported) | None => Fate::Alive,
     }
 }
 

@@ -1,6 +1,9 @@
 //! The embedded key service as the filesystem's port to keys: translates, decides nothing.
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::crypto::envelope::DataKey;
 use crate::format::envelope::{EncryptionContext, Envelope};
@@ -39,6 +42,34 @@ pub fn binding_of(key: &KeyRef) -> KeyBinding {
     }
 }
 
+/// The same complaint again is held back so long: while a log cannot be written, every file that is opened meets it.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Complaints that are not repeated at once.
+struct Complaints(Mutex<Option<(String, Instant)>>);
+
+static COMPLAINTS: Complaints = Complaints(Mutex::new(None));
+
+impl Complaints {
+    /// Whether it is time to say it.
+    fn is_news(&self, text: &str, now: Instant) -> bool {
+        let mut last = self.0.lock();
+        let said = last.as_ref().is_some_and(|(said, at)| {
+            said == text && now.saturating_duration_since(*at) < QUIET
+        });
+        if !said {
+            *last = Some((text.to_owned(), now));
+        }
+        !said
+    }
+
+    fn complain(&self, text: &str) {
+        if self.is_news(text, Instant::now()) {
+            log::error!("{text}");
+        }
+    }
+}
+
 /// What the filesystem is told; what it is not told goes into the log.
 fn unavailable(error: &KmsError) -> KeyUnavailable {
     match error.availability() {
@@ -49,7 +80,7 @@ fn unavailable(error: &KmsError) -> KeyUnavailable {
         error::KeyUnavailable::Rejected => KeyUnavailable::Rejected,
         error::KeyUnavailable::Denied => KeyUnavailable::Denied,
         error::KeyUnavailable::Other => {
-            log::error!("{error}");
+            COMPLAINTS.complain(&error.to_string());
             KeyUnavailable::Store
         }
     }

@@ -77,13 +77,21 @@ impl Report {
     }
 }
 
+/// What counts as gone besides what is under a key that was deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Include {
+    /// Material that was imported and deleted, and could be imported again.
+    pub pending_import: bool,
+    /// Keys that are not there, and of which the audit log does not say that they were deleted.
+    pub unknown_keys: bool,
+}
+
 /// A purge of one volume. Holds the volume's lock: nobody mounts it meanwhile.
 pub struct Purge<'a> {
     directory: PathBuf,
     root: OwnedFd,
     keys: &'a KeyService,
-    /// The least that must have happened to a material.
-    from: Fate,
+    include: Include,
     _lock: VolumeLock,
 }
 
@@ -91,14 +99,13 @@ impl std::fmt::Debug for Purge<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Purge")
             .field("directory", &self.directory)
-            .field("from", &self.from)
+            .field("include", &self.include)
             .finish_non_exhaustive()
     }
 }
 
 impl<'a> Purge<'a> {
-    /// Takes the lock of the volume in `directory`. `reimportable`: material that was imported, deleted, and could be
-    /// imported again counts as gone.
+    /// Takes the lock of the volume in `directory`.
     ///
     /// # Errors
     /// [`VolumeError::InUse`] where it is mounted, [`VolumeError::WrongKeyStore`], and [`VolumeError::Dead`] where nothing
@@ -106,7 +113,7 @@ impl<'a> Purge<'a> {
     pub fn new(
         directory: &Path,
         keys: &'a KeyService,
-        reimportable: bool,
+        include: Include,
     ) -> Result<Self, VolumeError> {
         let file = open_volume_file(directory)?;
         let lock = VolumeLock::take(&file, directory, Access::ReadWrite)?;
@@ -119,14 +126,10 @@ impl<'a> Purge<'a> {
             directory: directory.to_owned(),
             root,
             keys,
-            from: if reimportable {
-                Fate::Reimportable
-            } else {
-                Fate::Gone
-            },
+            include,
             _lock: lock,
         };
-        let mut fates = Fates::new(keys)?;
+        let mut fates = Fates::new(keys, include.unknown_keys)?;
         let header = walk::read_header(
             purge.root.as_fd(),
             &own(DIRECTORY_FILE),
@@ -178,7 +181,7 @@ impl<'a> Purge<'a> {
     ) -> Result<Report, VolumeError> {
         let mut purger = Purger {
             purge: self,
-            fates: Fates::new(self.keys)?,
+            fates: Fates::new(self.keys, self.include.unknown_keys)?,
             plan,
             report: Report::default(),
             frames: Vec::new(),
@@ -194,7 +197,12 @@ impl<'a> Purge<'a> {
     }
 
     fn is_dead(&self, fates: &mut Fates<'_>, envelope: &Envelope) -> bool {
-        fates.of(envelope.key_id(), envelope.material_id()) >= self.from
+        let from = if self.include.pending_import {
+            Fate::Reimportable
+        } else {
+            Fate::Gone
+        };
+        fates.of(envelope.key_id(), envelope.material_id()) >= from
     }
 }
 

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::switch::{obeyed, report};
+use super::switch::report;
 use crate::cli::args::Global;
 use crate::cli::keystore;
 use crate::cli::message::CliError;
-use crate::cli::obey::ObeyArgs;
+use crate::cli::obey::{self, ObeyArgs};
 use crate::cli::output::{self, OutputArgs};
 use crate::kms::deletion::PendingWindow;
 use crate::kms::key::{KeyRef, rfc3339_text};
@@ -35,7 +35,7 @@ pub struct ScheduleArgs {
 /// Runs `cmkfs key schedule-deletion`.
 pub(super) fn schedule(global: &Global, args: &ScheduleArgs) -> Result<(), CliError> {
     let service = keystore::open(global)?;
-    let (scheduled, obedience) = obeyed(&service, args.obey, &args.key, |key| {
+    let (scheduled, obedience) = obey::change_key(&service, args.obey, &args.key, |key| {
         service.schedule_key_deletion(key, args.pending_window_days)
     })?;
     let text = format!(

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-use super::switch::{obeyed, report};
+use super::switch::report;
 use crate::cli::args::Global;
 use crate::cli::message::CliError;
-use crate::cli::obey::ObeyArgs;
+use crate::cli::obey::{self, ObeyArgs};
 use crate::cli::output::OutputArgs;
 use crate::cli::{keystore, raw};
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -128,7 +128,7 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), CliError>
         valid_to: args.valid_to.map(|end| end.after(SystemClock.now())),
         import_type: args.import_type.map(ImportType::from),
     };
-    let (imported, obedience) = obeyed(&service, args.obey, &args.key, |key| {
+    let (imported, obedience) = obey::change_key(&service, args.obey, &args.key, |key| {
         service.import_key_material(key, &request)
     })?;
     let text = sentence("Imported", &imported);
@@ -138,7 +138,7 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), CliError>
 /// Runs `cmkfs key delete-imported-key-material`.
 pub(super) fn delete(global: &Global, args: &DeleteArgs) -> Result<(), CliError> {
     let service = keystore::open(global)?;
-    let (deleted, obedience) = obeyed(&service, args.obey, &args.key, |key| {
+    let (deleted, obedience) = obey::change_key(&service, args.obey, &args.key, |key| {
         service.delete_imported_key_material(key, args.material_id)
     })?;
     let text = sentence("Deleted", &deleted);

@@ -48,28 +48,9 @@ fn switch(
         key_id: KeyId,
     }
     let service = keystore::open(global)?;
-    let (key_id, obedience) = obeyed(&service, args.obey, &args.key, |key| make(&service, key))?;
+    let (key_id, obedience) = obey::change_key(&service, args.obey, &args.key, |key| make(&service, key))?;
     let text = format!("{done} key {key_id}");
     report(global, args.output, &text, &Switched { key_id }, obedience)
-}
-
-/// Makes a change of a key, and has every mount obey it.
-///
-/// # Errors
-/// Why it was not made.
-pub(super) fn obeyed<T>(
-    service: &KeyService,
-    args: ObeyArgs,
-    key: &KeyRef,
-    make: impl FnOnce(&KeyRef) -> Result<T, KmsError>,
-) -> Result<(T, Obedience), CliError> {
-    // Not described: who may change it need not be allowed to read about it.
-    let id = match service.resolve(key) {
-        Ok(id) => id,
-        // The operation itself says so, and writes it down.
-        Err(error) => return Err(make(key).err().unwrap_or(error).into()),
-    };
-    obey::change(service, args, id, || Ok(make(&id.into())?))
 }
 
 /// Prints what was changed, and what each mount did about it.

@@ -15,7 +15,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{confirm, keystore};
 use crate::ids::{KeyId, MaterialId};
 use crate::volume::census::Tally;
-use crate::volume::purge::{Paths, Purge, Report};
+use crate::volume::purge::{Include, Paths, Purge, Report};
 
 /// So many paths are shown to people.
 const SHOWN: usize = 10;
@@ -29,6 +29,10 @@ pub struct PurgeArgs {
     /// Remove files under deleted imported key material, too, although it could be imported again.
     #[arg(long)]
     pub include_pending_import: bool,
+    /// Remove files under keys that are not there, too, although the audit log does not say that they were deleted. A lost
+    /// key could still come back from a backup.
+    #[arg(long)]
+    pub include_unknown_keys: bool,
     /// Only show what would be removed.
     #[arg(long)]
     pub dry_run: bool,
@@ -69,7 +73,11 @@ struct PurgedMaterial {
 pub fn run(global: &Global, args: &PurgeArgs) -> Result<(), CliError> {
     let directory = ciphertext_of(&args.ciphertext)?;
     let keys = keystore::open(global)?;
-    let purge = Purge::new(&directory, &keys, args.include_pending_import)?;
+    let include = Include {
+        pending_import: args.include_pending_import,
+        unknown_keys: args.include_unknown_keys,
+    };
+    let purge = Purge::new(&directory, &keys, include)?;
     let plan = {
         let progress = Progress::counter(global, "Looking for what no key can open");
         purge.plan(&mut |seen| {

@@ -8,7 +8,7 @@ use crate::crypto::chain::Link;
 use crate::kms::seal::Sealer;
 
 /// No line comes near this; a longer one is not read into memory. A backup of 10,000 keys is one line.
-const MAX_LINE: u64 = 16 << 20;
+pub(super) const MAX_LINE: u64 = 16 << 20;
 /// What stands between a line and its link.
 const BEFORE_LINK: &[u8] = b",\"chainValue\":\"";
 const AFTER_LINK: &[u8] = b"\"}\n";

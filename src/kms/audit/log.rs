@@ -1,4 +1,4 @@
-//! The file `audit/log`, and `audit/head`, which says sealed where it ends: so a tail that was cut off shows.
+//! The file `log` in the folder `audit`, and `head` beside it, which says sealed where it ends: so a tail that was cut off shows.
 //!
 //! A line is written and synced before the head says so. What follows the head without belonging to the chain was never
 //! acknowledged: the next writer removes it and writes down that it did. Everything here runs under the key directory's lock.
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::{End, LINK_AT_END, Next, Walk, ends_with_link};
+use super::chain::{End, LINK_AT_END, MAX_LINE, Next, Walk, ends_with_link};
 use super::line::Recorder;
 use crate::kms::error::KmsError;
 use crate::kms::event::Event;
@@ -18,8 +18,10 @@ use crate::kms::storage::{self, LogFile};
 
 /// The directory of the audit log.
 pub(in crate::kms) const AUDIT: &str = "audit";
-pub(super) const LOG: &str = "audit/log";
-pub(super) const HEAD: &str = "audit/head";
+pub(super) const LOG: &str = "log";
+pub(super) const HEAD: &str = "head";
+/// What the folders begin with that hold logs which were moved aside.
+const ASIDE: &str = "damaged-";
 
 /// The head is written into two places by turns, each within a sector: one of them is always whole.
 const SLOT: u64 = 4096;
@@ -36,6 +38,13 @@ pub(in crate::kms) struct Batch {
     lines: String,
 }
 
+impl Batch {
+    /// The lines.
+    pub(in crate::kms) fn into_lines(self) -> String {
+        self.lines
+    }
+}
+
 /// An audit log that is open for writing.
 pub(in crate::kms) struct AuditLog<'a> {
     sealer: &'a Sealer,
@@ -49,43 +58,56 @@ pub(in crate::kms) struct AuditLog<'a> {
 
 /// Makes an empty log. A crash on the way leaves a directory that is made anew with the key directory around it.
 pub(in crate::kms) fn make(dir: &Path, sealer: &Sealer) -> Result<(), KmsError> {
-    storage::make_dir(&dir.join(AUDIT))?;
-    start(dir, sealer, End::beginning(sealer))
+    let folder = dir.join(AUDIT);
+    storage::make_dir(&folder)?;
+    start(&folder, sealer, End::beginning(sealer))?;
+    storage::sync(dir)
 }
 
-fn start(dir: &Path, sealer: &Sealer, end: End) -> Result<(), KmsError> {
-    storage::create(&dir.join(LOG), b"")?;
+fn start(folder: &Path, sealer: &Sealer, end: End) -> Result<(), KmsError> {
+    storage::create(&folder.join(LOG), b"")?;
     let mut slots = vec![0; (SLOT * SLOTS) as usize];
     for (generation, slot) in (0..).zip(slots.chunks_exact_mut(SLOT as usize)) {
         let sealed = seal_head(sealer, generation, &end);
         slot[..sealed.len()].copy_from_slice(&sealed);
     }
-    storage::create(&dir.join(HEAD), &slots)?;
-    storage::sync(&dir.join(AUDIT))?;
-    storage::sync(dir)
+    storage::create(&folder.join(HEAD), &slots)?;
+    storage::sync(folder)
 }
 
 /// Moves a log that is damaged aside, and begins a new one. Returns where the old one went.
 pub(in crate::kms) fn restart(dir: &Path, sealer: &Sealer) -> Result<String, KmsError> {
+    let folder = dir.join(AUDIT);
     let (number, aside) = (1..)
-        .map(|number: u32| (number, dir.join(AUDIT).join(format!("damaged-{number}"))))
+        .map(|number: u32| (number, folder.join(format!("{ASIDE}{number}"))))
         .find(|(_, path)| !path.exists())
         .expect("fewer than four thousand million directories");
     storage::make_dir(&aside)?;
     for file in [LOG, HEAD] {
-        let path = dir.join(file);
-        if let (Some(_), Some(name)) = (storage::stat(&path)?, path.file_name()) {
-            storage::rename(&path, &aside.join(name))?;
+        let path = folder.join(file);
+        if storage::stat(&path)?.is_some() {
+            storage::rename(&path, &aside.join(file))?;
         }
     }
     storage::sync(&aside)?;
-    start(dir, sealer, End::beginning(sealer))?;
-    Ok(format!("{AUDIT}/damaged-{number}"))
+    start(&folder, sealer, End::beginning(sealer))?;
+    Ok(format!("{AUDIT}/{ASIDE}{number}"))
+}
+
+/// The folders of the logs that were moved aside, the oldest first.
+pub(super) fn asides(dir: &Path) -> Vec<PathBuf> {
+    let folder = dir.join(AUDIT);
+    let number = |name: &String| name.strip_prefix(ASIDE)?.parse().ok();
+    let names = storage::names(&folder).unwrap_or_default();
+    let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    let path = |number| folder.join(format!("{ASIDE}{number}"));
+    numbers.into_iter().map(path).collect()
 }
 
 /// The place of a slot is sealed into it, so an older one cannot be copied over the newer.
 fn slot_place(slot: u64) -> String {
-    format!("{HEAD}/{slot}")
+    format!("{AUDIT}/{HEAD}/{slot}")
 }
 
 fn seal_head(sealer: &Sealer, generation: u64, end: &End) -> Vec<u8> {
@@ -112,13 +134,13 @@ fn open_head(sealer: &Sealer, slot: u64, sealed: &[u8]) -> Option<(u64, End)> {
     Some((head.counter, end))
 }
 
-/// Where the log at `dir` ended when its head was written last, and how often that was.
+/// Where the log in `folder` ended when its head was written last, and how often that was.
 pub(super) fn read_head(
-    dir: &Path,
+    folder: &Path,
     sealer: &Sealer,
     head: &LogFile,
 ) -> Result<(u64, End), KmsError> {
-    let changed = || KmsError::damaged(dir.join(HEAD), "it was changed outside of cmkfs");
+    let changed = || KmsError::damaged(folder.join(HEAD), "it was changed outside of cmkfs");
     if head.len()? != SLOT * SLOTS {
         return Err(changed());
     }
@@ -135,10 +157,11 @@ pub(super) fn read_head(
 impl<'a> AuditLog<'a> {
     /// Opens the log of the key directory at `dir`, and finds its end. Costs the same however long it is.
     pub(in crate::kms) fn open(dir: &Path, sealer: &'a Sealer) -> Result<Self, KmsError> {
-        let head = LogFile::open(&dir.join(HEAD))?;
-        let path = dir.join(LOG);
+        let folder = dir.join(AUDIT);
+        let head = LogFile::open(&folder.join(HEAD))?;
+        let path = folder.join(LOG);
         let log = LogFile::open(&path)?;
-        let (generation, end) = read_head(dir, sealer, &head)?;
+        let (generation, end) = read_head(&folder, sealer, &head)?;
         let length = log.len()?;
         let cut = || {
             KmsError::damaged(
@@ -209,7 +232,17 @@ impl<'a> AuditLog<'a> {
     }
 
     /// Takes the room that a batch needs, so that writing it does not fail for lack of space.
+    ///
+    /// # Errors
+    /// [`KmsError::ValidationException`] for a line that nobody could read again.
     pub(in crate::kms) fn reserve(&self, batch: &Batch) -> Result<(), KmsError> {
+        let longest = batch.lines.lines().map(str::len).max();
+        if longest.is_some_and(|bytes| bytes as u64 >= MAX_LINE) {
+            return Err(KmsError::ValidationException(
+                "what is to be written down of it is too long for a line of the audit log"
+                    .to_owned(),
+            ));
+        }
         self.log
             .reserve(batch.start.length, batch.lines.len() as u64)
     }

@@ -1,7 +1,10 @@
 //! Reading the audit log: who did what with which key, when.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
+use super::log;
 use super::verify::{self, AuditVerification};
 use crate::clock::Timestamp;
 use crate::ids::{KeyId, MaterialId};
@@ -95,6 +98,8 @@ impl Filter {
             };
             (key.is_some() && event.key() == key)
                 || is("requestParameters/keyId", &asked)
+                || is("requestParameters/destinationKeyId", &asked)
+                || key.is_some_and(|key| is("additionalEventData/sourceKeyId", &key.to_string()))
                 || is("requestParameters/aliasName", &asked)
         });
         let by_name = self.event.as_ref().is_none_or(|name| {
@@ -144,6 +149,38 @@ pub(in crate::kms) fn read<E>(
     })
 }
 
+/// The same of the logs that were moved aside, the oldest first. They are damaged, so who could change them may have
+/// made up what they say; what they remember is better than nothing where it errs on the safe side.
+pub(in crate::kms) fn read_aside(store: &KeyStore, mut each: impl FnMut(AuditEvent)) {
+    for folder in log::asides(store.dir()) {
+        let _ = verify::read_in(store, &folder, |line| {
+            if let Some(event) = AuditEvent::parse(line) {
+                each(event);
+            }
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
+}
+
+/// The keys that were deleted, as far as a log that is whole says; what a damaged one says is not believed.
+pub(in crate::kms) fn deleted_keys(store: &KeyStore) -> HashSet<KeyId> {
+    let filter = Filter {
+        event: Some("DeleteKey".to_owned()),
+        ..Filter::default()
+    };
+    let mut deleted = HashSet::new();
+    let read = read(store, &filter, |event| {
+        if event.field("errorCode").is_none() {
+            deleted.extend(event.key());
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    match read {
+        Ok(found) if found.damage.is_none() => deleted,
+        _ => HashSet::new(),
+    }
+}
+
 /// What the audit log remembers of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -158,25 +195,13 @@ pub struct BackupInfo {
     pub sha256: String,
 }
 
-/// The backups that hold a material, as far as the log says.
+/// The backups that hold a material, as far as this log and those before it say.
 pub(in crate::kms) fn backups_of(store: &KeyStore, material: MaterialId) -> Vec<BackupInfo> {
-    let filter = Filter {
-        event: Some("BackupKeys".to_owned()),
-        ..Filter::default()
-    };
     let wanted = material.to_string();
     let mut found = Vec::new();
-    let _ = read(store, &filter, |event| {
-        let text = |place| event.text_of(place).unwrap_or_default().to_owned();
-        let materials = event
-            .field("additionalEventData/keys")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| key.get("keyMaterialIds")?.as_array())
-            .flatten();
-        let holds = materials.filter_map(Value::as_str).any(|id| id == wanted);
-        if holds && event.field("errorCode").is_none() {
+    let mut take = |event: &AuditEvent| {
+        if event.text_of("eventName") == Some("BackupKeys") && holds(event, &wanted) {
+            let text = |place| event.text_of(place).unwrap_or_default().to_owned();
             found.push(BackupInfo {
                 backup_id: text("additionalEventData/backupId"),
                 creation_date: text("eventTime"),
@@ -184,7 +209,24 @@ pub(in crate::kms) fn backups_of(store: &KeyStore, material: MaterialId) -> Vec<
                 sha256: text("additionalEventData/sha256"),
             });
         }
+    };
+    read_aside(store, |event| take(&event));
+    let _ = read(store, &Filter::default(), |event| {
+        take(&event);
         Ok::<(), std::convert::Infallible>(())
     });
     found
+}
+
+/// Whether the backup that an event speaks of was made and holds a material.
+fn holds(event: &AuditEvent, material: &str) -> bool {
+    let keys = event.field("additionalEventData/keys");
+    let mut materials = keys
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|key| key.get("keyMaterialIds")?.as_array())
+        .flatten()
+        .filter_map(Value::as_str);
+    event.field("errorCode").is_none() && materials.any(|id| id == material)
 }

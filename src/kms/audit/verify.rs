@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use super::chain::{End, Next, Walk};
-use super::log::{HEAD, LOG, read_head};
+use super::log::{AUDIT, HEAD, LOG, read_head};
 use crate::kms::error::KmsError;
 use crate::kms::storage::LogFile;
 use crate::kms::store::KeyStore;
@@ -32,11 +32,20 @@ pub(in crate::kms) fn verify(store: &KeyStore) -> AuditVerification {
 /// The same, and hands every line to `each`, until that fails. Holds one line at a time.
 pub(super) fn read<E>(
     store: &KeyStore,
+    each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<AuditVerification, E> {
+    read_in(store, &store.dir().join(AUDIT), each)
+}
+
+/// The same of the log in another folder.
+pub(super) fn read_in<E>(
+    store: &KeyStore,
+    folder: &Path,
     mut each: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<AuditVerification, E> {
     let mut found = AuditVerification::default();
     let mut stopped = None;
-    let walked = walk(store, &mut found, |line| {
+    let walked = walk(store, folder, &mut found, |line| {
         stopped = each(line).err();
         stopped.is_none()
     });
@@ -48,14 +57,15 @@ pub(super) fn read<E>(
 
 fn walk(
     store: &KeyStore,
+    folder: &Path,
     found: &mut AuditVerification,
     mut each: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), KmsError> {
-    let path = store.dir().join(LOG);
+    let path = folder.join(LOG);
     let sealer = &store.sealer;
     // The head first: whatever is written meanwhile only makes the log longer than it says.
-    let head = LogFile::open_to_read(&store.dir().join(HEAD))
-        .and_then(|head| read_head(store.dir(), sealer, &head));
+    let head = LogFile::open_to_read(&folder.join(HEAD))
+        .and_then(|head| read_head(folder, sealer, &head));
     let head = match head {
         Ok((_, head)) => Some(head),
         Err(error) => {

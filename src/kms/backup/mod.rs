@@ -300,19 +300,18 @@ pub(super) struct Aside {
 
 impl Aside {
     /// Writes `bytes` beside `path`, for their owner only.
-    pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<Self, KmsError> {
+    pub(super) fn write(path: &Path, id: BackupId, bytes: &[u8]) -> Result<Self, KmsError> {
         let Some(name) = path.file_name() else {
             let why = format!("{} names no file", path.display());
             return Err(KmsError::ValidationException(why));
         };
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(".unfinished");
+        hidden.push(format!(".{id}.unfinished"));
         let this = Self {
             aside: path.with_file_name(hidden),
             path: path.to_owned(),
         };
-        storage::discard(&this.aside)?;
         storage::create(&this.aside, bytes)?;
         Ok(this)
     }
@@ -322,8 +321,7 @@ impl Aside {
         if replace {
             storage::rename(&self.aside, &self.path)?;
         } else {
-            std::fs::hard_link(&self.aside, &self.path)
-                .map_err(KmsError::io("create", &self.path))?;
+            storage::rename_to_free(&self.aside, &self.path)?;
         }
         match self
             .path

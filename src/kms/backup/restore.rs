@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Backup, Record, key_of, material_of};
 use crate::ids::{KeyId, MaterialId};
-use crate::kms::audit::{self, Filter};
+use crate::kms::audit::{self, AuditEvent, Filter};
 use crate::kms::error::KmsError;
 use crate::kms::seal::RecordKind;
 use crate::kms::store::{self, KeyStore};
@@ -45,18 +45,9 @@ pub(super) struct Removed {
 impl Removed {
     fn read(store: &KeyStore) -> Result<Self, KmsError> {
         let mut removed = Self::default();
+        audit::query::read_aside(store, |event| removed.add(&event));
         let read = audit::query::read(store, &Filter::default(), |event| {
-            let mut add = |set: fn(&mut Self) -> &mut HashSet<String>, name| {
-                let ids = event.field(&format!("additionalEventData/{name}"));
-                let ids = ids.and_then(Value::as_array).into_iter().flatten();
-                let ids = ids.filter_map(Value::as_str).map(str::to_owned);
-                set(&mut removed).extend(ids);
-            };
-            if event.field("errorCode").is_none() {
-                add(|to| &mut to.keys, "deletedKeyIds");
-                add(|to| &mut to.materials, "destroyedKeyMaterialIds");
-                add(|to| &mut to.aliases, "deletedAliases");
-            }
+            removed.add(&event);
             Ok::<(), std::convert::Infallible>(())
         });
         match read {
@@ -64,6 +55,20 @@ impl Removed {
             Ok(found) => found.damage.map_or(Ok(removed), Err),
             Err(never) => match never {},
         }
+    }
+
+    fn add(&mut self, event: &AuditEvent) {
+        if event.field("errorCode").is_some() {
+            return;
+        }
+        let ids = |name| {
+            let ids = event.field(&format!("additionalEventData/{name}"));
+            let ids = ids.and_then(Value::as_array).into_iter().flatten();
+            ids.filter_map(Value::as_str).map(str::to_owned)
+        };
+        self.keys.extend(ids("deletedKeyIds"));
+        self.materials.extend(ids("destroyedKeyMaterialIds"));
+        self.aliases.extend(ids("deletedAliases"));
     }
 }
 
@@ -86,22 +91,22 @@ pub(in crate::kms) fn restore(
             Ok(current) => {
                 there.insert(key);
                 result.kept += 1;
-                let listed: Vec<MaterialId> = current
-                    .value
-                    .materials
-                    .iter()
-                    .map(|material| material.key_material_id)
-                    .collect();
                 let mut replaces = false;
                 for id in materials {
                     let place = store::material_place(key, id);
                     let is_there =
                         matches!(store.unsealed(RecordKind::Material, &place), Ok(Some(_)));
+                    // The record knows best: what was destroyed may have been imported again, and the log begun anew.
+                    let known = current.value.material(id);
+                    let was_destroyed = match known {
+                        Some(known) => known.missing.is_some(),
+                        None => removed.materials.contains(&id.to_string()),
+                    };
                     if is_there {
                         result.kept += 1;
-                    } else if removed.materials.contains(&id.to_string()) {
+                    } else if was_destroyed && !include_deleted {
                         result.deleted_key_materials.push(id);
-                    } else if listed.contains(&id) || include_deleted {
+                    } else if known.is_some() || include_deleted {
                         put(change, backup, &place, 0);
                         result.key_materials.push(id);
                         replaces |= include_deleted;

@@ -13,6 +13,7 @@ use crate::kms::create;
 use crate::kms::error::KmsError;
 use crate::kms::event::Event;
 use crate::kms::root::{NewProtection, PassphraseSource};
+use crate::kms::transaction;
 
 impl KeyService {
     /// BackupKeys: writes every key with its materials, and every alias, into the file at `path`, sealed under
@@ -30,23 +31,10 @@ impl KeyService {
     ) -> Result<Written, KmsError> {
         let shown = path.to_string_lossy().into_owned();
         let event = Event::reading("BackupKeys").with("path", shown);
+        self.run_due();
+        let made = self.write_aside(path, replace, params, passphrase);
         let (aside, written) = self.change(event, |change| {
-            if !replace && path.symlink_metadata().is_ok() {
-                let exists = std::io::ErrorKind::AlreadyExists.into();
-                return Err(KmsError::io("create", path)(exists));
-            }
-            let (backup, damaged) = Backup::of(&self.store)?;
-            let bytes = backup.seal(params, passphrase)?;
-            let keys = backup.keys();
-            let written = Written {
-                backup_id: backup.id(),
-                path: path.to_owned(),
-                sha256: sha256_text(&bytes),
-                keys: keys.len(),
-                key_materials: keys.iter().map(|(_, materials)| materials.len()).sum(),
-                damaged,
-            };
-            let aside = Aside::write(path, &bytes)?;
+            let (backup, aside, written) = made?;
             change.event.note("backupId", backup.id().to_string());
             change.event.note("sha256", written.sha256.clone());
             change.event.note("keys", backup.keys_in_words());
@@ -54,6 +42,37 @@ impl KeyService {
         })?;
         aside.finish(replace)?;
         Ok(written)
+    }
+
+    /// Reads all under the lock, so that it fits together. Stretching the passphrase and writing take their time, on a
+    /// medium that may hang: nobody waits for that.
+    fn write_aside(
+        &self,
+        path: &Path,
+        replace: bool,
+        params: Argon2Params,
+        passphrase: &Passphrase,
+    ) -> Result<(Backup, Aside, Written), KmsError> {
+        if !replace && path.symlink_metadata().is_ok() {
+            let exists = std::io::ErrorKind::AlreadyExists.into();
+            return Err(KmsError::io("create", path)(exists));
+        }
+        let (backup, damaged) = {
+            let _lock = transaction::take_turn(&self.store)?;
+            Backup::of(&self.store)?
+        };
+        let bytes = backup.seal(params, passphrase)?;
+        let keys = backup.keys();
+        let written = Written {
+            backup_id: backup.id(),
+            path: path.to_owned(),
+            sha256: sha256_text(&bytes),
+            keys: keys.len(),
+            key_materials: keys.iter().map(|(_, materials)| materials.len()).sum(),
+            damaged,
+        };
+        let aside = Aside::write(path, backup.id(), &bytes)?;
+        Ok((backup, aside, written))
     }
 
     /// RestoreKeys: adds what is missing or damaged here and in `backup`. What is there stays as it is; what was deleted

@@ -71,6 +71,9 @@ impl KeyService {
             let operation = Operation::ReEncrypt;
             let plaintext =
                 self.decrypt_with(event, None, operation, ciphertext, source_context)?;
+            if let Ok(source) = Ciphertext::decode(ciphertext) {
+                event.source(source.header.key_id(), source.header.material_id());
+            }
             self.encrypt_under(
                 event,
                 destination,
@@ -89,6 +92,7 @@ impl KeyService {
         plaintext: &[u8],
         context: &TextContext,
     ) -> Result<Vec<u8>, KmsError> {
+        check_context(context)?;
         // AWS: ReEncrypt is allowed by two permissions, one for each side.
         let action = match operation {
             Operation::ReEncrypt => "ReEncryptTo",
@@ -115,6 +119,7 @@ impl KeyService {
         ciphertext: &[u8],
         context: &TextContext,
     ) -> Result<Zeroizing<Vec<u8>>, KmsError> {
+        check_context(context)?;
         let ciphertext = Ciphertext::decode(ciphertext).map_err(|error| {
             KmsError::InvalidCiphertextException(InvalidCiphertext::Format(error))
         })?;
@@ -141,8 +146,26 @@ impl KeyService {
     }
 }
 
+/// Most bytes of an encryption context, names and values: AWS's limit.
+const MAX_CONTEXT: usize = 8192;
+
+fn context_len(context: &TextContext) -> usize {
+    let pairs = context.0.iter();
+    pairs.map(|(name, value)| name.len() + value.len()).sum()
+}
+
+fn check_context(context: &TextContext) -> Result<(), KmsError> {
+    match context_len(context) {
+        0..=MAX_CONTEXT => Ok(()),
+        length => Err(KmsError::ValidationException(format!(
+            "the encryption context has at most {MAX_CONTEXT} bytes, not {length}"
+        ))),
+    }
+}
+
 fn with_context(event: Event, name: &str, context: &TextContext) -> Event {
-    if context.0.is_empty() {
+    // One that is too long is refused; the log need not hold it.
+    if context.0.is_empty() || context_len(context) > MAX_CONTEXT {
         return event;
     }
     let pairs = context.0.iter();

@@ -62,8 +62,8 @@ impl KeyService {
     }
 
     /// ReEncrypt: wraps the data key of the object that `context` names anew, under the current material of `key`; `None`
-    /// where that wraps it already. It is recorded, allowed and refused as what it consists of: Decrypt, and
-    /// GenerateDataKey for the same object.
+    /// where that wraps it already. Allowed by two permissions, as at AWS: ReEncryptFrom of the key it is under, and
+    /// ReEncryptTo of the one it is to be under.
     ///
     /// # Errors
     /// Whatever [`KmsError::availability`] sorts, of the key it was under or of the one it is to be under.
@@ -73,20 +73,31 @@ impl KeyService {
         envelope: &Envelope,
         context: &EncryptionContext,
     ) -> Result<Option<Envelope>, KmsError> {
-        let id = self.resolve(key)?;
-        let current = self.store.key(id)?.value.current_key_material_id;
-        if id == envelope.key_id() && current == Some(envelope.material_id()) {
+        let source = (envelope.key_id(), envelope.material_id());
+        if let Ok(id) = self.resolve(key)
+            && let Ok(destination) = self.store.key(id)
+            && source.0 == id
+            && Some(source.1) == destination.value.current_key_material_id
+        {
             self.key_status_for(id, Some(context.volume))?;
             return Ok(None);
         }
-        let data_key = self.decrypt_data_key(envelope, context)?;
-        let of = Use::new("GenerateDataKey", key.clone(), context);
+        let mut of = Use::new("ReEncrypt", key.clone(), context);
+        of.source = Some(source);
         self.with_data_key(of, |of| {
+            let operation = Operation::ReEncrypt;
+            let about = Context::Object(context);
+            let id = self.resolve(key)?;
             of.key = Some(id);
-            let key = self.store.key(id)?;
-            let request = Request::new(of.operation).with_context(Context::Object(context));
-            let permission = self.authorize(&key.value, &request)?;
-            let usable = self.usable(&key.value, &permission, Operation::GenerateDataKey, None)?;
+            let from = self.store.key(source.0)?;
+            let request = Request::new("ReEncryptFrom").with_context(about);
+            let permission = self.authorize(&from.value, &request)?;
+            let usable = self.usable(&from.value, &permission, operation, Some(source.1))?;
+            let data_key = usable.unwrap(envelope, context)?;
+            let to = self.store.key(id)?;
+            let request = Request::new("ReEncryptTo").with_context(about);
+            let permission = self.authorize(&to.value, &request)?;
+            let usable = self.usable(&to.value, &permission, operation, None)?;
             let envelope = usable.wrap(&data_key, context);
             of.material = Some(envelope.material_id());
             Ok(Some(envelope))

@@ -26,11 +26,12 @@ impl KeyService {
             .restricting();
         self.change(event, |change| {
             let old = self.admit(&mut change.event, key, Operation::ScheduleKeyDeletion)?;
-            let record = old.value.pending_deletion(self.clock.now(), window);
+            let now = self.clock.now();
+            let record = old.value.pending_deletion(now, window);
             change.put_key(Some(&old), &record)?;
             Ok(ScheduledDeletion {
                 key_id: record.key_id,
-                deletion_date: self.clock.now().plus_days(window.days()),
+                deletion_date: now.plus_days(window.days()),
                 key_state: record.key_state,
                 pending_window_in_days: window.days(),
             })

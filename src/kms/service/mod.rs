@@ -25,6 +25,7 @@ mod usage;
 
 use usage::Pending;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -185,6 +186,12 @@ impl KeyService {
         audit::query::backups_of(&self.store, material)
     }
 
+    /// The keys that were deleted, as far as the audit log says; none where it is damaged. Is not written down.
+    #[must_use]
+    pub fn deleted_keys(&self) -> HashSet<KeyId> {
+        audit::query::deleted_keys(&self.store)
+    }
+
     /// Moves an audit log that is damaged aside and begins a new one, which says so. Returns where the old one went.
     ///
     /// # Errors
@@ -199,12 +206,18 @@ impl KeyService {
                 "the audit log is whole: there is no reason to begin a new one".to_owned(),
             ));
         };
-        journal::finish_without_log(&self.store)?;
+        let lines = journal::finish_without_log(&self.store)?;
         let aside = audit::restart(self.store.dir(), &self.store.sealer)?;
         let mut event = Event::new("RestartAuditLog");
         event.note("damage", damage.to_string());
         event.note("wholeEvents", found.events);
         event.note("movedTo", aside.clone());
+        // What was decided for the old log and could not be written there any more.
+        let lines = lines.lines().map(serde_json::from_str);
+        let unwritten: Vec<serde_json::Value> = lines.filter_map(Result::ok).collect();
+        if !unwritten.is_empty() {
+            event.note("unwrittenEvents", unwritten);
+        }
         transaction::record(&self.store, &self.recorder, [&event])?;
         Ok(aside)
     }

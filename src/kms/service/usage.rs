@@ -1,5 +1,5 @@
 //! What running mounts do with data keys, counted: one line of the audit log for many of a kind, so that reading files
-//! costs no write. GenerateDataKey and Decrypt are written down this way, done or refused.
+//! costs no write. GenerateDataKey, Decrypt and ReEncrypt are written down this way, done or refused.
 //!
 //! Nothing is lost while the process lives: what cannot be written stays counted, and until it is written no further data
 //! key is given out.
@@ -29,6 +29,8 @@ pub(super) struct Use {
     pub asked: KeyRef,
     pub key: Option<KeyId>,
     pub material: Option<MaterialId>,
+    /// ReEncrypt only: the key and material that it was under.
+    pub source: Option<(KeyId, MaterialId)>,
     pub volume: VolumeId,
 }
 
@@ -39,6 +41,7 @@ impl Use {
             asked,
             key: None,
             material: None,
+            source: None,
             volume: context.volume,
         }
     }
@@ -153,9 +156,20 @@ impl KeyService {
 
 fn event(Kind { of, refused }: &Kind, times: &Count) -> Event {
     let context = serde_json::json!({ "volume": of.volume.to_string() });
-    let mut event = Event::of_data(of.operation)
-        .asked(&of.asked)
-        .with("encryptionContext", context);
+    let event = Event::of_data(of.operation);
+    let mut event = match of.source {
+        None => event
+            .asked(&of.asked)
+            .with("encryptionContext", context),
+        Some((key, material)) => {
+            let mut event = event
+                .with("destinationKeyId", of.asked.name())
+                .with("sourceEncryptionContext", context.clone())
+                .with("destinationEncryptionContext", context);
+            event.source(key, material);
+            event
+        }
+    };
     event.refused.clone_from(refused);
     if let Some(key) = of.key {
         event.about(key);

@@ -1,12 +1,13 @@
 //! The lock of a key directory: flock(2) on the file `lock`.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::missing;
+use super::{missing, owner};
 use crate::kms::error::KmsError;
 
 /// The lock file of a key directory.
@@ -20,13 +21,7 @@ impl Lock {
     pub(in crate::kms) fn exclusive(dir: &Path) -> Result<Self, KmsError> {
         let path: PathBuf = dir.join(LOCK);
         loop {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(KmsError::io("open", &path))?;
+            let file = open(&path)?;
             rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
                 .map_err(|errno| KmsError::io("lock", &path)(errno.into()))?;
             // Somebody may have replaced the file, or the whole directory, while this waited: then the lock is on nothing.
@@ -40,6 +35,31 @@ impl Lock {
                 Err(error) => return Err(KmsError::io("look at", &path)(error)),
             }
         }
+    }
+}
+
+/// Opens the lock file, or makes it. What somebody put in its place neither leads elsewhere nor lets anybody wait.
+fn open(path: &Path) -> Result<File, KmsError> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let opened = match made {
+        Ok(file) => {
+            owner::inherit(&file, path)?;
+            return Ok(file);
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path),
+        Err(error) => Err(error),
+    };
+    match opened {
+        // Somebody took it away in between.
+        Err(error) if missing(&error) && path.parent().is_some_and(Path::is_dir) => open(path),
+        opened => opened.map_err(KmsError::io("open", path)),
     }
 }
 

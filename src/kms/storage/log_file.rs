@@ -31,13 +31,19 @@ impl LogFile {
         let opened = OpenOptions::new()
             .read(true)
             .write(write)
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path);
         match opened {
-            Ok(file) => Ok(Self {
-                path: path.to_owned(),
-                file,
-            }),
+            Ok(file) => {
+                let is_file = file.metadata().map_err(KmsError::io("look at", path))?;
+                if !is_file.is_file() {
+                    return Err(KmsError::damaged(path, "it is not a regular file"));
+                }
+                Ok(Self {
+                    path: path.to_owned(),
+                    file,
+                })
+            }
             Err(error) if super::missing(&error) => Err(KmsError::damaged(path, "it is missing")),
             Err(error) => Err(KmsError::io("open", path)(error)),
         }

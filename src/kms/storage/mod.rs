@@ -1,6 +1,7 @@
 //! Files of the key directory: reading with a stamp, atomic replacement, permissions. Knows nothing of keys.
 //!
-//! `lock` the right to change them · `log_file` a file that grows at its end · `fault` failures, for tests.
+//! `lock` the right to change them · `log_file` a file that grows at its end · `owner` whose new files are ·
+//! `fault` failures, for tests.
 //!
 //! Everything that writes here runs under [`Lock`], so one fixed name for what is not finished yet is enough, and
 //! whatever bears that name is a leftover of a process that died.
@@ -19,6 +20,7 @@ use super::error::KmsError;
 pub(super) mod fault;
 mod lock;
 mod log_file;
+mod owner;
 
 pub(super) use lock::{LOCK, Lock};
 pub(super) use log_file::LogFile;
@@ -88,7 +90,12 @@ pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, KmsError> {
 pub(super) fn read_up_to(path: &Path, limit: u64) -> Result<Option<Snapshot>, KmsError> {
     let since = SystemTime::now();
     let io = || KmsError::io("read", path);
-    let mut file = match File::open(path) {
+    // Without waiting: a pipe in the place of a record would let everybody wait for its writer.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let mut file = match opened {
         Ok(file) => file,
         Err(error) if missing(&error) => return Ok(None),
         Err(error) => return Err(io()(error)),
@@ -176,7 +183,21 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), KmsError> {
         .map_err(KmsError::io("replace", to))
 }
 
-/// Writes a new file for its owner only, and syncs it.
+/// Moves a file to a name that must be free.
+pub(super) fn rename_to_free(from: &Path, to: &Path) -> Result<(), KmsError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    let moved = renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
+    match moved {
+        // Filesystems over a network cannot do that, but know hard links.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(from, to)
+            .and_then(|()| fs::remove_file(from))
+            .map_err(KmsError::io("create", to)),
+        moved => moved.map_err(|errno| KmsError::io("create", to)(errno.into())),
+    }
+}
+
+/// Writes a new file for the owner of its directory only, and syncs it.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), KmsError> {
     let mut file = fault::before()
         .and_then(|()| {
@@ -187,6 +208,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), KmsError> {
                 .open(path)
         })
         .map_err(KmsError::io("create", path))?;
+    owner::inherit(&file, path)?;
     fault::cut(bytes)
         .and_then(|bytes| file.write_all(bytes))
         .map_err(KmsError::io("write", path))?;
@@ -199,7 +221,8 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), KmsError> {
 pub(super) fn make_dir(path: &Path) -> Result<(), KmsError> {
     fault::before()
         .and_then(|()| DirBuilder::new().mode(0o700).create(path))
-        .map_err(KmsError::io("create", path))
+        .map_err(KmsError::io("create", path))?;
+    owner::inherit_directory(path)
 }
 
 /// Makes a directory and those above it, for their owner only; those that exist stay as they are.
