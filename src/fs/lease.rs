@@ -33,7 +33,7 @@ impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lease")
             .field("key", &self.key)
-            .field("state", &*self.state.read())
+            .field("state", &self.state())
             .finish_non_exhaustive()
     }
 }
@@ -64,6 +64,12 @@ impl Lease {
         let state = self.state.read_recursive();
         (*state)?;
         Ok(LeaseGuard(state))
+    }
+
+    /// Whether it holds. Recursive, as [`Lease::enter`]: who asks may be inside of this lease, or hold what somebody inside
+    /// waits for, while a revocation waits.
+    fn state(&self) -> State {
+        *self.state.read_recursive()
     }
 
     /// Puts an object's keys under this lease. The caller holds a [`LeaseGuard`].
@@ -132,7 +138,7 @@ impl Leases {
         self.known
             .read()
             .iter()
-            .map(|(key, lease)| (*key, *lease.state.read()))
+            .map(|(key, lease)| (*key, lease.state()))
             .collect()
     }
 
@@ -144,7 +150,7 @@ impl Leases {
         self.known
             .read()
             .get(&key)
-            .map_or(Ok(()), |lease| *lease.state.read())
+            .map_or(Ok(()), |lease| lease.state())
     }
 
     /// How many data keys of a CMK are in memory.
