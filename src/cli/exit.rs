@@ -21,7 +21,7 @@ Exit codes:
    6  a limit is reached
    7  wrong passphrase, or none to be had
    8  the key directory or root key file is open to other users
-   9  something stored is damaged, or does not belong together
+   9  something stored is damaged, does not belong together, or is not as a report says
   10  in use: by a mount, or a mount by a program
   11  a key was changed, but a mount has not said that it obeys
   12  the key's policy and grants do not allow it";
@@ -123,15 +123,22 @@ fn code_of_volume(error: &VolumeError) -> u8 {
 fn code(error: &CliError) -> u8 {
     match error {
         CliError::Kms(error) => code_of_kms(error),
-        CliError::Damaged(_) | CliError::DamagedObjects(_) => DAMAGED,
+        CliError::Damaged(_)
+        | CliError::DamagedObjects(_)
+        | CliError::NotErased(_)
+        | CliError::ReportFails(_) => DAMAGED,
         CliError::Bind { why, .. } => match why {
             BindError::NotEmpty => EXISTS,
             BindError::NotADirectory => USAGE,
             BindError::Refused(_) => FAILURE,
         },
         CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
-        CliError::Unremoved(_) | CliError::Unconfirmed => FAILURE,
-        CliError::KeysExist { .. } => EXISTS,
+        CliError::Unremoved(_)
+        | CliError::Unconfirmed
+        | CliError::NotConfirmed { .. }
+        | CliError::NoReport(..)
+        | CliError::ReportInside(_) => FAILURE,
+        CliError::KeysExist { .. } | CliError::ReportExists(_) => EXISTS,
         CliError::NoHome | CliError::Option(_) => USAGE,
         CliError::Mount(error) => code_of_mount(error),
         CliError::Volume(error) => code_of_volume(error),

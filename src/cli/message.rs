@@ -48,6 +48,27 @@ pub enum CliError {
     /// Some files could not be removed.
     #[error("{} files could not be removed", .0.len())]
     Unremoved(Vec<(PathBuf, io::Error)>),
+    /// Nobody gave the id of the key that was to be erased.
+    #[error("not confirmed with the id of the key: nothing was done")]
+    NotConfirmed {
+        /// The key.
+        key: KeyId,
+    },
+    /// The erasure was done, and something does not look as it should.
+    #[error("the erasure is not complete: {}", .0.join("; "))]
+    NotErased(Vec<String>),
+    /// A report says what is not so.
+    #[error("the report {} does not hold", .0.display())]
+    ReportFails(PathBuf),
+    /// Something else has the name of the report.
+    #[error("cannot write the report to {}: it exists already", .0.display())]
+    ReportExists(PathBuf),
+    /// The report would go with what is erased.
+    #[error("cannot write the report to {}: it lies in a volume that is erased", .0.display())]
+    ReportInside(PathBuf),
+    /// A file that is no report.
+    #[error("{} is no report of an erasure: {}", .0.display(), .1)]
+    NoReport(PathBuf, String),
     /// What cannot be undone was not confirmed, and not done.
     #[error("not confirmed: nothing was done")]
     Unconfirmed,
@@ -171,6 +192,19 @@ fn hint(error: &CliError) -> Option<String> {
         CliError::Unreached { .. } => Some(
             "name the key directory it was mounted with: --keys DIR or CMKFS_KEYS; `cmkfs status` shows whether it answers".to_owned(),
         ),
+        CliError::NotConfirmed { key } => Some(format!(
+            "type {key} when asked on the terminal, or give it with --yes --key-id {key}"
+        )),
+        CliError::NotErased(_) => Some(
+            "run the same command again; `cmkfs erase --verify REPORT` shows what does not hold".to_owned(),
+        ),
+        CliError::ReportFails(_) => Some(
+            "its checks above say what does not; `cmkfs audit show --key KEY` shows what was done with the key since".to_owned(),
+        ),
+        CliError::ReportInside(_) | CliError::ReportExists(_) => {
+            Some("nothing was done; give another name with --report FILE".to_owned())
+        }
+        CliError::NoReport(..) => Some("name the JSON file that `cmkfs erase` wrote, not the text".to_owned()),
         CliError::Unconfirmed => Some("--yes answers the question".to_owned()),
         CliError::KeysExist { .. } => {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
@@ -297,7 +331,7 @@ fn kms_hint(error: &KmsError) -> Option<String> {
                     .to_owned()
             }
             Unsupported::Managed => {
-                "make a key of your own with `cmkfs key create`; the default key can be disabled".to_owned()
+                "make a key of your own with `cmkfs key create`, and move data to it with `cmkfs rewrap CIPHERDIR --to KEY`; the default key can be disabled".to_owned()
             }
         },
         KmsError::LimitExceededException { .. } => return None,

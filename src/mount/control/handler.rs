@@ -111,6 +111,7 @@ impl Handler {
         Response::Status(Status {
             process_id: std::process::id(),
             mountpoint: self.mountpoint(),
+            ciphertext: text(&self.volume.directory),
             volume_id: self.volume.volume_id(),
             read_only: self.volume.read_only(),
             keys: keys

@@ -158,6 +158,8 @@ pub struct Status {
     pub process_id: u32,
     /// Where the volume is mounted.
     pub mountpoint: String,
+    /// The directory with the encrypted files, as the mount was given it.
+    pub ciphertext: String,
     /// The volume.
     pub volume_id: VolumeId,
     /// Nothing may change.
