@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use cmkfs::clock::SystemClock;
 use cmkfs::crypto::passphrase::Passphrase;
-use cmkfs::fs::{Caller, FileSystem, HandleId, NewMode, OpenFlags, ROOT_NODE};
+use cmkfs::fs::{
+    Caller, DirectoryEntry, FileSystem, Fill, HandleId, NewMode, OpenFlags, ROOT_NODE,
+};
 use cmkfs::kms::error::KmsError;
 use cmkfs::kms::root::{NewProtection, PassphraseSource};
 use cmkfs::kms::service::KeyService;
@@ -134,6 +136,42 @@ fn small_files(criterion: &mut Criterion, fs: &FileSystem) {
     group.finish();
 }
 
+/// Many files in one directory: found by name, and listed.
+fn names(criterion: &mut Criterion, fs: &FileSystem) {
+    const FILES: usize = 10_000;
+    let names: Vec<_> = (0..FILES).map(|n| format!("name {n}")).collect();
+    for name in &names {
+        fs.release(create(fs, name));
+    }
+    let mut group = criterion.benchmark_group("names");
+    group.throughput(Throughput::Elements(1));
+    let mut each = names.iter().cycle();
+    group.bench_function("look up and stat", |bencher| {
+        bencher.iter(|| {
+            let name = OsString::from(each.next().unwrap());
+            let found = fs.lookup(ROOT_NODE, &name).unwrap().node;
+            black_box(fs.attributes(found, None).unwrap());
+            fs.forget(found, 1);
+        });
+    });
+    group.throughput(Throughput::Elements(FILES as u64));
+    group.sample_size(20);
+    group.bench_function("list with attributes", |bencher| {
+        bencher.iter(|| {
+            let handle = fs.open_directory(ROOT_NODE).unwrap();
+            let mut found = Vec::new();
+            let mut take = |entry: DirectoryEntry<'_>| {
+                found.extend(entry.attributes.map(|attributes| attributes.node));
+                Fill::Taken
+            };
+            fs.read_directory_plus(handle, 0, &mut take).unwrap();
+            fs.release_directory(handle);
+            found.iter().for_each(|node| fs.forget(*node, 1));
+        });
+    });
+    group.finish();
+}
+
 fn files(criterion: &mut Criterion) {
     let (_dir, fs) = open_volume();
     let handle = create(&fs, "large");
@@ -144,6 +182,7 @@ fn files(criterion: &mut Criterion) {
     random(criterion, &fs, handle);
     fs.release(handle);
     small_files(criterion, &fs);
+    names(criterion, &fs);
     fs.shutdown().unwrap();
 }
 

@@ -4,9 +4,12 @@ mod support;
 
 use std::ffi::OsStr;
 
+use cmkfs::fs::backing::{Backing, Call, Observer};
 use cmkfs::fs::keys::KeyUnavailable;
 use cmkfs::fs::{FileSystem, FsError, HandleId, NodeId, OpenFlags, ROOT_NODE, XattrMode};
 use cmkfs::ids::KeyId;
+use cmkfs::volume::keys::ServicePort;
+use cmkfs::volume::{self, Access};
 use rustix::io::Errno;
 use support::{DEFAULT_ALIAS, MODE, TestVolume, WRITE, caller};
 
@@ -228,4 +231,51 @@ fn revoking_waits_for_no_reader_that_comes_later() {
             assert_eq!(reader.join().unwrap(), Errno::KEYREVOKED);
         }
     });
+}
+
+/// Runs something at the first look at an object that comes after it was set.
+type Hook = std::sync::Arc<std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+struct AtStat(Hook);
+
+impl Observer for AtStat {
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        if call == Call::Stat
+            && let Some(run) = self.0.lock().unwrap().take()
+        {
+            run();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_name_that_is_being_looked_up_while_its_key_is_withdrawn_is_not_told() {
+    let volume = TestVolume::new();
+    let hook = Hook::default();
+    let port = std::sync::Arc::new(ServicePort::new(std::sync::Arc::clone(&volume.keys)));
+    let backing = Backing::observed(Box::new(AtStat(std::sync::Arc::clone(&hook))));
+    let opened = volume::open_observed(
+        &volume.cipher(),
+        &volume.keys,
+        port,
+        Access::ReadWrite,
+        backing,
+    );
+    let fs = std::sync::Arc::new(opened.unwrap());
+    // Neither has a CMK of its own that could refuse it.
+    let node = create(&fs, "empty").0;
+    fs.make_directory(caller(), ROOT_NODE, OsStr::new("directory"), MODE)
+        .unwrap();
+    fs.forget(node, 1);
+    let key = only_key(&fs);
+    for name in ["empty", "directory"] {
+        let withdrawing = std::sync::Arc::clone(&fs);
+        let withdraw = move || drop(withdrawing.withdraw(key, KeyUnavailable::Disabled));
+        *hook.lock().unwrap() = Some(Box::new(withdraw));
+        let found = fs.lookup(ROOT_NODE, OsStr::new(name));
+        assert_eq!(errno(found), Some(Errno::KEYREVOKED), "{name}");
+        fs.leases().restore(key);
+        fs.lookup(ROOT_NODE, OsStr::new(name)).unwrap();
+    }
 }

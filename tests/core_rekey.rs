@@ -18,7 +18,7 @@ use cmkfs::volume::walk::{self, Found, Place};
 use rustix::io::Errno;
 use support::direct::Direct;
 use support::tree::{Tree, snapshot};
-use support::upkeep::{dying, leftovers, populate};
+use support::upkeep::{dying, leftovers, populate, stumbling};
 use support::{MODE, TestVolume, WRITE, caller};
 
 fn run(volume: &Volume) -> Report {
@@ -188,6 +188,71 @@ fn survives(errno: Errno) {
 #[test]
 fn killed_at_any_call_it_leaves_every_file_old_or_new_and_whole() {
     survives(Errno::IO);
+}
+
+#[test]
+fn one_call_that_fails_costs_nobody_a_file_a_target_or_a_write() {
+    let mut n = 0;
+    loop {
+        let mut tree = Direct::new();
+        populate(&mut tree);
+        tree.remount();
+        let before = snapshot(&mut tree);
+        let stumbled = tree.while_closed(|volume| {
+            stumbling(volume, n, |fs, begin| {
+                let node = fs.lookup(ROOT_NODE, OsStr::new("small")).unwrap().node;
+                let small = fs.open(caller(), node, WRITE).unwrap().handle;
+                let a = fs.lookup(ROOT_NODE, OsStr::new("a")).unwrap().node;
+                let node = fs.lookup(a, OsStr::new("large")).unwrap().node;
+                let large = fs.open(caller(), node, WRITE).unwrap().handle;
+                begin();
+                let _ = rekey(fs, ROOT_NODE, &mut |_| ControlFlow::Continue(()));
+                for handle in [small, large] {
+                    // The call that fails may still be to come.
+                    while fs.write(handle, 5, b"late").is_err() {}
+                    fs.release(handle);
+                }
+                let _ = fs.shutdown();
+            })
+        });
+        for path in ["small", "a/large"] {
+            assert_eq!(tree.read(path, 5, 4).unwrap(), b"late", "call {n}");
+        }
+        for (path, seen) in before.iter().filter(|(_, seen)| seen.kind == "symlink") {
+            let target = tree.see(path).unwrap().content;
+            assert!(target == seen.content, "call {n}: {path:?}");
+        }
+        if !stumbled {
+            assert!(n > 250, "{n} calls");
+            return;
+        }
+        n += 1;
+    }
+}
+
+#[test]
+fn it_is_broken_off_in_the_middle_of_a_large_file() {
+    let mut tree = Direct::new();
+    tree.create("large", 0o644).unwrap();
+    for part in 0..8_u64 {
+        tree.write("large", part << 20, &[7; 1 << 20]).unwrap();
+    }
+    tree.remount();
+    let before = ids(&tree.volume).others;
+    let mut asked = 0;
+    let report = rekey(tree.open_volume(), ROOT_NODE, &mut |at| {
+        // Not while it counts, and not at once.
+        asked += u32::from(at.total > 0);
+        match asked {
+            3 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    })
+    .unwrap();
+    assert!(report.interrupted && report.rekeyed == 0, "{report:?}");
+    assert_eq!(report.failures.count, 0);
+    assert_eq!(ids(&tree.volume).others, before);
+    assert!(leftovers(&tree.volume).is_empty());
 }
 
 #[test]

@@ -123,6 +123,181 @@ fn commands_that_are_killed_leave_the_old_or_the_new_state_and_a_whole_audit_log
     assert!(changed > 10, "only {changed} came about");
 }
 
+/// Runs a command and kills it at a moment that is drawn from `span`.
+fn kill_at_random(keys: &Path, args: &[&str], random: &mut Random, span: u64) -> Output {
+    let mut child = command(keys, args).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_micros(random.below(span));
+    while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
+}
+
+/// The key directory is whole, and nothing lies about in it.
+fn assert_whole(keys: &Path, args: &[&str]) {
+    ok(keys, &["audit", "verify"]);
+    let verified = json(keys, &["keys", "verify"]);
+    let damaged = verified["Damaged"].as_array().unwrap();
+    assert!(damaged.is_empty(), "{args:?}: {damaged:?}");
+    assert!(!keys.join("journal").exists(), "{args:?}");
+    let staged = fs::read_dir(keys.join(".staged")).unwrap().count();
+    assert_eq!(staged, 0, "{args:?}: something lies about");
+}
+
+/// Everything that commands show of two keys: metadata, policy, materials.
+fn all_seen(keys: &Path, ids: [&str; 2]) -> Vec<Value> {
+    let mut all = vec![json(keys, &["alias", "list"])];
+    for id in ids {
+        all.push(json(keys, &["key", "describe", id]));
+        all.push(json(keys, &["policy", "get", id]));
+        all.push(json(keys, &["key", "list-rotations", id, "--all"]));
+    }
+    all
+}
+
+#[test]
+fn every_operation_on_a_key_that_is_killed_is_done_or_not_done() {
+    let temp = tempfile::tempdir().unwrap();
+    let keys = &temp.path().join("keys");
+    let made = |options: &[&str]| {
+        let args = [&["-q", "key", "create"], options].concat();
+        ok(keys, &args).trim().to_owned()
+    };
+    let id = made(&["--alias", "alias/a"]);
+    let imported = made(&["--origin", "EXTERNAL"]);
+    let material = temp.path().join("material");
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).unwrap();
+    fs::write(&material, bytes).unwrap();
+    let material = material.to_str().unwrap();
+    let import = ["key", "import", &imported, "--material", material];
+    let delete = ["key", "delete-imported-key-material", &imported];
+    let schedule = ["key", "schedule-deletion", &id];
+    let cancel = ["key", "cancel-deletion", &id];
+    let policy = temp.path().join("policy");
+    let owner = ok(keys, &["policy", "get", &id]);
+    let policy_path = policy.to_str().unwrap().to_owned();
+    // The operation, its command, and what has to be done before, if anything.
+    let operations: [(&str, Vec<&str>, &[&[&str]]); 8] = [
+        ("ImportKeyMaterial", import.to_vec(), &[&delete]),
+        ("DeleteImportedKeyMaterial", delete.to_vec(), &[&import]),
+        ("RotateKeyOnDemand", vec!["key", "rotate", &id], &[]),
+        ("ScheduleKeyDeletion", schedule.to_vec(), &[]),
+        ("CancelKeyDeletion", cancel.to_vec(), &[&schedule]),
+        ("TagResource", vec!["key", "tag", &id, "round=ROUND"], &[]),
+        (
+            "UpdateAlias",
+            vec!["alias", "update", "alias/a", "TARGET"],
+            &[],
+        ),
+        (
+            "PutKeyPolicy",
+            vec!["policy", "put", &id, &policy_path],
+            &[],
+        ),
+    ];
+    let mut random = Random(std::process::id().into());
+    let (mut killed, mut changed, mut unchanged) = (0, 0, 0);
+    for round in 0..96 {
+        let (name, args, before) = &operations[round % operations.len()];
+        // Whatever an earlier round left; those that are so already say so.
+        for args in [&cancel[..], &["key", "enable", &id], &import] {
+            run(keys, args);
+        }
+        for args in *before {
+            ok(keys, args);
+        }
+        // Something else each time, so that it can be seen whether it came about.
+        fs::write(&policy, owner.replace("Owner", &format!("Owner{round}"))).unwrap();
+        let pair = format!("round={round}");
+        let target = if round / operations.len() % 2 == 0 {
+            &imported
+        } else {
+            &id
+        };
+        let args: Vec<&str> = args
+            .iter()
+            .map(|arg| match *arg {
+                "round=ROUND" => pair.as_str(),
+                "TARGET" => target.as_str(),
+                other => other,
+            })
+            .collect();
+        let (seen, done_before) = (all_seen(keys, [&id, &imported]), done(keys, name));
+        let started = Instant::now();
+        run(keys, &["key", "describe", &id]);
+        let span = u64::try_from(started.elapsed().as_micros()).unwrap() * 4;
+        let ended = kill_at_random(keys, &args, &mut random, span);
+        killed += usize::from(ended.status.code().is_none());
+        // What is killed half way is finished by whoever comes next, here this.
+        assert_whole_after(keys, &args);
+        let after = all_seen(keys, [&id, &imported]);
+        let new = done(keys, name) - done_before;
+        assert!(new <= 1, "{args:?}: written down {new} times");
+        if after == seen {
+            unchanged += 1;
+        } else {
+            assert_eq!(new, 1, "{args:?}: done, but not written down");
+            changed += 1;
+        }
+        if ended.status.success() {
+            assert_eq!(new, 1, "{args:?}: reported, but not written down");
+        }
+    }
+    assert!(killed > 10, "only {killed} were killed");
+    assert!(changed > 10 && unchanged > 2, "{changed} and {unchanged}");
+}
+
+fn assert_whole_after(keys: &Path, args: &[&str]) {
+    ok(keys, &["key", "list"]);
+    assert_whole(keys, args);
+}
+
+#[test]
+fn a_backup_or_a_restore_that_is_killed_leaves_a_whole_file_and_a_whole_key_directory() {
+    let temp = tempfile::tempdir().unwrap();
+    let keys = &temp.path().join("keys");
+    for number in 0..5 {
+        ok(
+            keys,
+            &["key", "create", "--alias", &format!("alias/{number}")],
+        );
+    }
+    let phrase = temp.path().join("phrase");
+    fs::write(&phrase, "a passphrase for the test\n").unwrap();
+    let with = ["--backup-passphrase-file", phrase.to_str().unwrap()];
+    let file = temp.path().join("backup");
+    let file = file.to_str().unwrap();
+    let backup = [&["keys", "backup", file, "--force"][..], &with].concat();
+    let restore = [&["keys", "restore", file][..], &with].concat();
+    let started = Instant::now();
+    ok(keys, &backup);
+    let span = u64::try_from(started.elapsed().as_micros()).unwrap() * 6 / 5;
+    let mut random = Random(std::process::id().into());
+    let mut killed = 0;
+    for _ in 0..12 {
+        let ended = kill_at_random(keys, &backup, &mut random, span);
+        killed += usize::from(ended.status.code().is_none());
+        // The old one or the new one, and whole.
+        ok(keys, &restore);
+        assert_whole(keys, &backup);
+    }
+    for _ in 0..12 {
+        let fresh = &temp.path().join("fresh");
+        let ended = kill_at_random(fresh, &restore, &mut random, span);
+        killed += usize::from(ended.status.code().is_none());
+        ok(fresh, &restore);
+        assert_whole(fresh, &restore);
+        assert_eq!(
+            json(fresh, &["alias", "list"]),
+            json(keys, &["alias", "list"])
+        );
+        fs::remove_dir_all(fresh).unwrap();
+    }
+    assert!(killed > 6, "only {killed} were killed");
+}
+
 #[test]
 fn a_key_directory_whose_making_is_killed_is_made_by_the_next_command() {
     let started = Instant::now();

@@ -312,7 +312,7 @@ fn a_policy_that_cannot_be_used_changes_nothing() {
     assert!(said.contains("at most 32768 bytes"), "{said}");
     keys.fails(1, &["policy", "put", &id, "/nonexistent"]);
     let default = keys.policy(&all_but("kms:Encrypt"));
-    keys.fails(USAGE, &["policy", "put", "alias/cmkfs/default", &default]);
+    keys.fails(STATE, &["policy", "put", "alias/cmkfs/default", &default]);
 }
 
 #[test]

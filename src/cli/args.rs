@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::alias::AliasCommand;
 use super::audit::AuditCommand;
 use super::bind::BindArgs;
+use super::erase::EraseArgs;
 use super::exit;
 use super::generate::GenerateCommand;
 use super::grant::GrantCommand;
@@ -81,6 +82,8 @@ pub enum Command {
     Rekey(RekeyArgs),
     /// Bind an empty directory of a mounted volume to a key: what is created in it is wrapped under that.
     Bind(BindArgs),
+    /// Destroy a key's materials, and with them everything under the key; with a report. Or check such a report.
+    Erase(EraseArgs),
     /// Look at a volume as a whole, remove what is dead in it.
     #[command(subcommand)]
     Volume(VolumeCommand),

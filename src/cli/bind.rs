@@ -13,7 +13,8 @@ use super::message::CliError;
 use super::{keystore, output, reach};
 use crate::kms::key::KeyRef;
 use crate::mount::control::client::{self, AskError};
-use crate::mount::control::protocol::{Request, Response};
+use crate::mount::control::protocol::{Failed, Request, Response};
+use crate::mount::mountpoint::daemon_of;
 
 /// How long the mount may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,7 +59,6 @@ pub fn run(global: &Global, args: &BindArgs) -> Result<(), CliError> {
         path: path.clone(),
         why,
     };
-    let mount = reach::mount_of(path)?.ok_or_else(|| CliError::NotInAVolume(path.clone()))?;
     // Kept open until the mount has answered, so that the number stays this directory's.
     let directory = File::options()
         .read(true)
@@ -66,6 +66,8 @@ pub fn run(global: &Global, args: &BindArgs) -> Result<(), CliError> {
         .open(path)
         .map_err(failed)?;
     let metadata = directory.metadata().map_err(failed)?;
+    let mount = reach::mount_at(&metadata, path)?;
+    let mount = mount.ok_or_else(|| CliError::NotInAVolume(path.clone()))?;
     if !metadata.is_dir() {
         return Err(bind(BindError::NotADirectory));
     }
@@ -75,7 +77,7 @@ pub fn run(global: &Global, args: &BindArgs) -> Result<(), CliError> {
     if std::fs::read_dir(path).map_err(failed)?.next().is_some() {
         return Err(bind(BindError::NotEmpty));
     }
-    let socket = reach::socket_of(&mount, service.dir())?;
+    let socket = reach::socket_of(daemon_of(&mount), &mount.mountpoint, service.dir())?;
     let request = Request::Bind {
         node: metadata.ino(),
         key: match &args.key {
@@ -91,7 +93,7 @@ pub fn run(global: &Global, args: &BindArgs) -> Result<(), CliError> {
             output::done(global, &text)
         }
         _ => Err(bind(BindError::Refused(AskError::Failed(
-            "the mount gave another answer than it was asked for".to_owned(),
+            Failed::another_answer(),
         )))),
     }
 }

@@ -7,6 +7,8 @@ use super::bind::BindError;
 use super::message::CliError;
 use crate::kms::KmsError;
 use crate::mount::MountError;
+use crate::mount::control::client::AskError;
+use crate::mount::control::protocol::Reason;
 use crate::volume::VolumeError;
 
 /// The list, for `--help` and the man page.
@@ -21,7 +23,7 @@ Exit codes:
    6  a limit is reached
    7  wrong passphrase, or none to be had
    8  the key directory or root key file is open to other users
-   9  something stored is damaged, or does not belong together
+   9  something stored is damaged, does not belong together, or is not as a report says
   10  in use: by a mount, or a mount by a program
   11  a key was changed, but a mount has not said that it obeys
   12  the key's policy and grants do not allow it";
@@ -116,28 +118,51 @@ fn code_of_volume(error: &VolumeError) -> u8 {
         VolumeError::InUse { .. } => IN_USE,
         VolumeError::WrongKeyStore { .. } | VolumeError::Damaged { .. } => DAMAGED,
         VolumeError::Keys(error) => code_of_kms(error),
-        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => FAILURE,
+        VolumeError::Filesystem { source, .. } => code_of_reason(source.into()),
+        VolumeError::Io { .. } => FAILURE,
+    }
+}
+
+/// The same whether this process or a mount has met with it.
+const fn code_of_reason(reason: Reason) -> u8 {
+    match reason {
+        Reason::KeyState => STATE,
+        Reason::Denied => DENIED,
+        Reason::NotFound => NOT_FOUND,
+        Reason::NotEmpty => EXISTS,
+        Reason::NotADirectory => USAGE,
+        Reason::InUse => IN_USE,
+        Reason::Damaged => DAMAGED,
+        Reason::Other => FAILURE,
     }
 }
 
 fn code(error: &CliError) -> u8 {
     match error {
         CliError::Kms(error) => code_of_kms(error),
-        CliError::Damaged(_) | CliError::DamagedObjects(_) => DAMAGED,
+        CliError::Damaged(_)
+        | CliError::DamagedObjects(_)
+        | CliError::NotErased(_)
+        | CliError::ReportFails(_) => DAMAGED,
         CliError::Bind { why, .. } => match why {
             BindError::NotEmpty => EXISTS,
             BindError::NotADirectory => USAGE,
+            BindError::Refused(AskError::Failed(failed)) => code_of_reason(failed.reason),
             BindError::Refused(_) => FAILURE,
         },
         CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
-        CliError::Unremoved(_) | CliError::Unconfirmed => FAILURE,
-        CliError::KeysExist { .. } => EXISTS,
+        CliError::Unremoved(_)
+        | CliError::Unconfirmed
+        | CliError::NotConfirmed { .. }
+        | CliError::NoReport(..)
+        | CliError::ReportInside(_) => FAILURE,
+        CliError::KeysExist { .. } | CliError::ReportExists(_) => EXISTS,
         CliError::NoHome | CliError::Option(_) => USAGE,
         CliError::Mount(error) => code_of_mount(error),
         CliError::Volume(error) => code_of_volume(error),
         CliError::Unanswered(_) => UNANSWERED,
-        CliError::NoControl { .. } => NOT_FOUND,
-        CliError::Refused(_) | CliError::Unheard { .. } | CliError::Incomplete { .. } => FAILURE,
+        CliError::Refused(failed) => code_of_reason(failed.reason),
+        CliError::Unheard { .. } | CliError::Incomplete { .. } => FAILURE,
         CliError::Reported(code) => *code,
         // Whoever reads the output has seen enough.
         CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,

@@ -11,6 +11,7 @@ use crate::kms::key::KeyRef;
 use crate::kms::state::{InvalidState, Unsupported};
 use crate::mount::MountError;
 use crate::mount::control::client::AskError;
+use crate::mount::control::protocol::{Failed, Reason};
 use crate::mount::options::{self, OptionError};
 use crate::volume::{self, VolumeError};
 
@@ -48,6 +49,27 @@ pub enum CliError {
     /// Some files could not be removed.
     #[error("{} files could not be removed", .0.len())]
     Unremoved(Vec<(PathBuf, io::Error)>),
+    /// Nobody gave the id of the key that was to be erased.
+    #[error("not confirmed with the id of the key: nothing was done")]
+    NotConfirmed {
+        /// The key.
+        key: KeyId,
+    },
+    /// The erasure was done, and something does not look as it should.
+    #[error("the erasure is not complete: {}", .0.join("; "))]
+    NotErased(Vec<String>),
+    /// A report says what is not so.
+    #[error("the report {} does not hold", .0.display())]
+    ReportFails(PathBuf),
+    /// Something else has the name of the report.
+    #[error("cannot write the report to {}: it exists already", .0.display())]
+    ReportExists(PathBuf),
+    /// The report would go with what is erased.
+    #[error("cannot write the report to {}: it lies in a volume that is erased", .0.display())]
+    ReportInside(PathBuf),
+    /// A file that is no report.
+    #[error("{} is no report of an erasure: {}", .0.display(), .1)]
+    NoReport(PathBuf, String),
     /// What cannot be undone was not confirmed, and not done.
     #[error("not confirmed: nothing was done")]
     Unconfirmed,
@@ -72,17 +94,9 @@ pub enum CliError {
     /// A key was changed, and these mounts have not said that they obey.
     #[error("{}", list(.0))]
     Unanswered(Vec<Unanswered>),
-    /// A mount cannot be reached by way of this key directory.
-    #[error("the mount on {} cannot be asked: it is not among the mounts of key directory {}", mountpoint.display(), keys.display())]
-    NoControl {
-        /// Where it is.
-        mountpoint: PathBuf,
-        /// The key directory.
-        keys: PathBuf,
-    },
     /// A mount said why it does not do what it was asked.
     #[error("{0}")]
-    Refused(String),
+    Refused(Failed),
     /// A mount did not answer.
     #[error("process {process_id}, which serves the mount: {source}")]
     Unheard {
@@ -163,6 +177,7 @@ fn hint(error: &CliError) -> Option<String> {
             BindError::NotEmpty => Some(
                 "make a new directory, bind that, and move there what is in this one: moving encrypts it anew".to_owned(),
             ),
+            BindError::Refused(AskError::Failed(failed)) => reason_hint(failed.reason),
             BindError::NotADirectory | BindError::Refused(_) => None,
         },
         CliError::NotInAVolume(_) => {
@@ -171,6 +186,19 @@ fn hint(error: &CliError) -> Option<String> {
         CliError::Unreached { .. } => Some(
             "name the key directory it was mounted with: --keys DIR or CMKFS_KEYS; `cmkfs status` shows whether it answers".to_owned(),
         ),
+        CliError::NotConfirmed { key } => Some(format!(
+            "type {key} when asked on the terminal, or give it with --yes --key-id {key}"
+        )),
+        CliError::NotErased(_) => Some(
+            "run the same command again; `cmkfs erase --verify REPORT` shows what does not hold".to_owned(),
+        ),
+        CliError::ReportFails(_) => Some(
+            "its checks above say what does not; `cmkfs audit show --key KEY` shows what was done with the key since".to_owned(),
+        ),
+        CliError::ReportInside(_) | CliError::ReportExists(_) => {
+            Some("nothing was done; give another name with --report FILE".to_owned())
+        }
+        CliError::NoReport(..) => Some("name the JSON file that `cmkfs erase` wrote, not the text".to_owned()),
         CliError::Unconfirmed => Some("--yes answers the question".to_owned()),
         CliError::KeysExist { .. } => {
             Some("give another directory with --keys DIR to have one with a passphrase".to_owned())
@@ -179,10 +207,7 @@ fn hint(error: &CliError) -> Option<String> {
             "the key is changed, and no mount that starts now is given it; a mount that only was slow notices by itself; to be certain, end the programs that use it and its process, and unmount it"
                 .to_owned(),
         ),
-        CliError::NoControl { .. } => {
-            Some("name the key directory that it uses: --keys DIR or CMKFS_KEYS".to_owned())
-        }
-        CliError::Refused(_) => None,
+        CliError::Refused(failed) => reason_hint(failed.reason),
         CliError::Unheard { .. } => Some(
             "what is done stays done; run it again to go on, with the volume mounted or not".to_owned(),
         ),
@@ -229,7 +254,24 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
         }
         VolumeError::Damaged { .. } => "bring the file back from a backup of the volume",
         VolumeError::Keys(error) => return kms_hint(error),
-        VolumeError::Filesystem { .. } | VolumeError::Io { .. } => return None,
+        VolumeError::Filesystem { source, .. } => return reason_hint(source.into()),
+        VolumeError::Io { .. } => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// The same whether this process or a mount has met with it.
+fn reason_hint(reason: Reason) -> Option<String> {
+    let text = match reason {
+        Reason::KeyState => {
+            "`cmkfs key list` shows the state of every key; one that is disabled is enabled with `cmkfs key enable KEY`"
+        }
+        Reason::Denied => "`cmkfs policy get KEY` and `cmkfs grant list KEY` show who may do what",
+        Reason::InUse => "one rewrap or rekey at a time works on a volume: wait for the other",
+        Reason::Damaged => "bring the file back from a backup of the volume",
+        Reason::NotFound | Reason::NotEmpty | Reason::NotADirectory | Reason::Other => {
+            return None;
+        }
     };
     Some(text.to_owned())
 }
@@ -297,7 +339,7 @@ fn kms_hint(error: &KmsError) -> Option<String> {
                     .to_owned()
             }
             Unsupported::Managed => {
-                "make a key of your own with `cmkfs key create`; the default key can be disabled".to_owned()
+                "make a key of your own with `cmkfs key create`, and move data to it with `cmkfs rewrap CIPHERDIR --to KEY`; the default key can be disabled".to_owned()
             }
         },
         KmsError::LimitExceededException { .. } => return None,

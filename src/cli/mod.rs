@@ -1,7 +1,7 @@
 //! The command line: the top of both paths. Translates arguments into operations, and results and errors into text.
 //!
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `policy`, `grant`,
-//! `keys`, `backup`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume`, `rewrap`, `rekey` one file a
+//! `keys`, `backup`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume`, `erase`, `rewrap`, `rekey` one file a
 //! noun · `target` what the last two work on · `obey` what mounts do
 //! about a change of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON ·
 //! [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
@@ -12,6 +12,7 @@ pub mod audit;
 pub mod backup;
 pub mod bind;
 pub mod confirm;
+pub mod erase;
 pub mod exit;
 pub mod generate;
 pub mod grant;
@@ -71,6 +72,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Status(args) => status::run(global, &args),
         Command::Bind(args) => bind::run(global, &args),
         Command::Volume(command) => volume::run(global, &command),
+        Command::Erase(args) => erase::run(global, &args),
         Command::Rewrap(args) => rewrap::run(global, &args),
         Command::Rekey(args) => rekey::run(global, &args),
         Command::Key(command) => key::run(global, command),

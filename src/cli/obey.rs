@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::args::Global;
 use super::message::CliError;
@@ -34,7 +34,7 @@ pub struct ObeyArgs {
 const PREPARATION: u32 = 3;
 
 /// What the mounts of a key directory have said about a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Obedience {
     /// The key.
@@ -46,7 +46,7 @@ pub struct Obedience {
 }
 
 /// A mount that did not say that it obeys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Unanswered {
     /// The daemon, if there is one.
@@ -246,7 +246,9 @@ impl Obedience {
     }
 }
 
-fn line(obeyed: &Obeyed) -> String {
+/// What a mount did, in words.
+#[must_use]
+pub fn line(obeyed: &Obeyed) -> String {
     let Obeyed {
         mountpoint,
         lease,

@@ -11,7 +11,7 @@ use super::output::{Format, OutputArgs};
 use super::progress::Progress;
 use super::target::{self, Interrupt, Target};
 use crate::fs::ROOT_NODE;
-use crate::mount::control::protocol::{Request, Response};
+use crate::mount::control::protocol::{Failed, Request, Response};
 use crate::volume::rekey;
 
 /// The arguments of `cmkfs rekey`.
@@ -37,7 +37,7 @@ pub fn run(global: &Global, args: &RekeyArgs) -> Result<(), CliError> {
             entry, directory, ..
         } => match target::ask(&entry, &Request::Rekey { directory }, &bar, &interrupt)? {
             Response::Rekeyed(report) => report,
-            other => return Err(CliError::Refused(format!("{other:?}"))),
+            _ => return Err(CliError::Refused(Failed::another_answer())),
         },
         Target::Offline(volume) => {
             let mut progress = |at| target::show(&bar, at, &interrupt);

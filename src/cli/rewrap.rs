@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::target::{self, Interrupt, Target};
 use crate::fs::ROOT_NODE;
 use crate::kms::key::KeyRef;
-use crate::mount::control::protocol::{Request, Response};
+use crate::mount::control::protocol::{Failed, Request, Response};
 use crate::volume::keys::binding_of;
 use crate::volume::rewrap;
 
@@ -46,7 +46,7 @@ pub fn run(global: &Global, args: &RewrapArgs) -> Result<(), CliError> {
             let request = Request::Rewrap { directory, to };
             match target::ask(&entry, &request, &bar, &interrupt)? {
                 Response::Rewrapped(report) => report,
-                other => return Err(CliError::Refused(format!("{other:?}"))),
+                _ => return Err(CliError::Refused(Failed::another_answer())),
             }
         }
         Target::Offline(volume) => {

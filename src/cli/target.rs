@@ -1,25 +1,25 @@
 //! What `rewrap` and `rekey` work on: a volume that nobody has open, or a mount, or a directory in one.
 
+use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Mode, OFlags, major, minor};
+use rustix::fs::OFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::args::Global;
-use super::keystore;
 use super::message::CliError;
 use super::progress::Progress;
+use super::{keystore, reach};
 use crate::fs::ROOT_NODE;
+use crate::mount::MountError;
 use crate::mount::control::client::{self, AskError};
 use crate::mount::control::protocol::{Request, Response};
-use crate::mount::control::registry::{self, Entry};
+use crate::mount::control::registry::Entry;
 use crate::mount::mountpoint::daemon_of;
-use crate::mount::{MountError, mountinfo};
 use crate::volume::lock::holder;
 use crate::volume::{self, Access, Volume, VolumeError, sweep};
 
@@ -34,7 +34,7 @@ pub enum Target {
         /// The directory's inode number.
         directory: u64,
         /// Keeps the kernel from forgetting that number.
-        _held: Option<OwnedFd>,
+        _held: Option<File>,
     },
 }
 
@@ -49,19 +49,17 @@ impl Target {
             path: path.to_owned(),
             source,
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let held =
-            rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        let metadata = std::fs::metadata(path).map_err(failed)?;
-        let device = (major(metadata.dev()), minor(metadata.dev()));
-        let mounts = mountinfo::list().map_err(failed)?;
-        if let Some(mount) = mounts
-            .iter()
-            .rfind(|mount| mount.is_cmkfs() && mount.device == device)
-        {
-            let entry = entry_of(global, daemon_of(mount), &mount.mountpoint)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let held = File::options()
+            .read(true)
+            .custom_flags(flags.bits() as i32)
+            .open(path)
+            .map_err(failed)?;
+        let metadata = held.metadata().map_err(failed)?;
+        let keys = keystore::locate(global)?;
+        if let Some(mount) = reach::mount_at(&metadata, path)? {
             return Ok(Self::Online {
-                entry,
+                entry: reach::socket_of(daemon_of(&mount), &mount.mountpoint, &keys)?,
                 directory: metadata.ino(),
                 _held: Some(held),
             });
@@ -74,7 +72,7 @@ impl Target {
         }
         // A mount that writes holds the lock; whoever else does, opening says so.
         if let Some(pid) = holder(path)
-            && let Ok(entry) = entry_of(global, Some(pid), path)
+            && let Ok(entry) = reach::socket_of(Some(pid), path, &keys)
         {
             return Ok(Self::Online {
                 entry,
@@ -86,23 +84,6 @@ impl Target {
         let volume = volume::open(path, &keys, Access::ReadWrite)?;
         Ok(Self::Offline(Box::new(volume)))
     }
-}
-
-/// The control socket of a daemon.
-fn entry_of(global: &Global, pid: Option<u32>, mountpoint: &Path) -> Result<Entry, CliError> {
-    let keys = keystore::locate(global)?;
-    let entries = registry::list(&keys).map_err(|source| CliError::Io {
-        action: "look for mounts in",
-        path: keys.clone(),
-        source,
-    })?;
-    let found = entries
-        .into_iter()
-        .find(|entry| Some(entry.process_id) == pid);
-    found.ok_or_else(|| CliError::NoControl {
-        mountpoint: mountpoint.to_owned(),
-        keys,
-    })
 }
 
 /// Asks a mount for long work. An interrupt ends this process between two lines of progress, and the mount stops then.
@@ -126,7 +107,7 @@ pub fn ask(
         }
     };
     client::ask(entry, request, None, &mut progress).map_err(|error| match error {
-        AskError::Failed(message) => CliError::Refused(message),
+        AskError::Failed(failed) => CliError::Refused(failed),
         error => CliError::Unheard {
             process_id: entry.process_id,
             source: error,

@@ -22,7 +22,7 @@ use super::backing::At;
 use super::core::Core;
 use super::directory::DirectoryState;
 use super::error::FsResult;
-use super::file::FileSlot;
+use super::file::{FileSlot, OpenFile};
 use super::types::{FileKind, NodeId, ROOT_NODE};
 use crate::ids::KeyId;
 
@@ -128,6 +128,12 @@ impl Inode {
         self.directory.remember_descriptor(&opened);
         core.descriptors.keep(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Notes the CMK of its open file, which may change: so it is asked with the note in hand.
+    pub fn note_key(&self, file: &OpenFile) {
+        let mut key = self.key.lock();
+        *key = file.key();
     }
 
     /// The backing object.

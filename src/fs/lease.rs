@@ -33,7 +33,7 @@ impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lease")
             .field("key", &self.key)
-            .field("state", &*self.state.read())
+            .field("state", &self.state())
             .finish_non_exhaustive()
     }
 }
@@ -49,6 +49,12 @@ impl Lease {
     #[must_use]
     pub const fn key(&self) -> KeyId {
         self.key
+    }
+
+    /// Whether it holds. Recursive as [`Lease::enter`] is, and for the same reason: whoever asks may be inside a lease, this
+    /// one or another.
+    fn state(&self) -> State {
+        *self.state.read_recursive()
     }
 
     /// Begins an operation that uses this lease's keys. Never held while waiting for the kernel or another lease.
@@ -132,7 +138,7 @@ impl Leases {
         self.known
             .read()
             .iter()
-            .map(|(key, lease)| (*key, *lease.state.read()))
+            .map(|(key, lease)| (*key, lease.state()))
             .collect()
     }
 
@@ -144,7 +150,7 @@ impl Leases {
         self.known
             .read()
             .get(&key)
-            .map_or(Ok(()), |lease| *lease.state.read())
+            .map_or(Ok(()), |lease| lease.state())
     }
 
     /// How many data keys of a CMK are in memory.
@@ -185,5 +191,36 @@ impl Leases {
         if self.of(key).restore() {
             self.revoked.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_inside_a_lease_may_ask_for_its_state_while_a_revocation_waits() {
+        const KEY: KeyId = KeyId([7; 16]);
+        let leases = Arc::new(Leases::default());
+        let lease = leases.of(KEY);
+        let inside = lease.enter().unwrap();
+        let revoking = Arc::clone(&leases);
+        let revocation = std::thread::spawn(move || revoking.close(KEY, KeyUnavailable::Disabled));
+        let until = Instant::now() + Duration::from_secs(10);
+        // Until it waits for this thread.
+        while lease.state.try_read().is_some() {
+            assert!(Instant::now() < until);
+            std::thread::yield_now();
+        }
+        let (asked, (said, heard)) = (Arc::clone(&leases), channel());
+        std::thread::spawn(move || said.send((asked.state(KEY), asked.list())));
+        let answer = heard.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(answer, (Ok(()), vec![(KEY, Ok(()))]));
+        drop(inside);
+        revocation.join().unwrap();
+        assert_eq!(leases.state(KEY), Err(KeyUnavailable::Disabled));
     }
 }

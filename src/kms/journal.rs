@@ -251,7 +251,16 @@ fn apply(dir: &Path, step: &Step, touched: &mut BTreeSet<PathBuf>) -> Result<(),
             touch(&from);
             Ok(())
         }
-        Step::Destroy { place } => storage::destroy(&dir.join(place)),
+        Step::Destroy { place } => {
+            // Out of its place first: who reads it there, without a lock, finds it whole or not at all.
+            let path = dir.join(place);
+            let aside = dir.join(STAGED).join(format!("gone-{}", name_of(&path)));
+            if storage::stat(&path)?.is_some() {
+                storage::rename(&path, &aside)?;
+            }
+            touch(&path);
+            storage::destroy(&aside)
+        }
         Step::RemoveKey { key } => {
             // Out of sight at once, so that nobody sees a key without its record.
             let path = dir.join(KEYS).join(key.to_string());

@@ -141,20 +141,38 @@ impl KeyStore {
     ) -> Result<Arc<WrappingKey>, KmsError> {
         let place = material_place(key, material);
         let path = self.dir.join(&place);
-        let found = self.materials.get(&(key, material), &path, |bytes| {
-            let mut unsealed = self
-                .sealer
-                .open(RecordKind::Material, &place, bytes)
-                .map_err(|error| KmsError::damaged(&path, error))?;
-            let bytes = <&mut [u8; 32]>::try_from(unsealed.payload.as_mut_slice())
-                .map_err(|_| KmsError::damaged(&path, "a material has 32 bytes"))?;
-            let secret = Secret::take(bytes);
-            if material_id(&key, &secret) != material {
-                return Err(KmsError::damaged(&path, "it holds another material"));
-            }
-            Ok(WrappingKey::new(key, material, &secret))
-        });
+        let read = || {
+            self.materials.get(&(key, material), &path, |bytes| {
+                self.parse_material(key, material, &place, bytes)
+            })
+        };
+        // One that was opened just before it was destroyed reads as damaged: it is not in its place any more.
+        let found = match read() {
+            Err(KmsError::Damaged { .. }) => read(),
+            found => found,
+        };
         found?.ok_or(KmsError::NoMaterial { key, path })
+    }
+
+    fn parse_material(
+        &self,
+        key: KeyId,
+        material: MaterialId,
+        place: &str,
+        bytes: &[u8],
+    ) -> Result<WrappingKey, KmsError> {
+        let damaged = |why: &dyn std::fmt::Display| KmsError::damaged(self.dir.join(place), why);
+        let mut unsealed = self
+            .sealer
+            .open(RecordKind::Material, place, bytes)
+            .map_err(|error| damaged(&error))?;
+        let bytes = <&mut [u8; 32]>::try_from(unsealed.payload.as_mut_slice())
+            .map_err(|_| damaged(&"a material has 32 bytes"))?;
+        let secret = Secret::take(bytes);
+        if material_id(&key, &secret) != material {
+            return Err(damaged(&"it holds another material"));
+        }
+        Ok(WrappingKey::new(key, material, &secret))
     }
 
     /// Drops what is held of a key's materials; they zeroize as soon as no operation under way uses them.

@@ -8,7 +8,7 @@
 //! invalidation waits until the answers that were under way are sent; what comes later fails at the lease. One change is
 //! worked on at a time, whoever noticed it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -106,8 +106,9 @@ impl Watcher {
         let mut turn = self.turn.lock();
         for (key, state) in self.fs.leases().list() {
             let answer = self.fs.keys().check(&key);
-            let answer = turn.forgive_passing_trouble(key, answer);
-            self.follow(&mut turn, key, state, answer);
+            if !turn.is_passing_trouble(key, answer) {
+                self.follow(&mut turn, key, state, answer);
+            }
         }
         self.drop_refused_writes();
     }
@@ -198,6 +199,9 @@ impl Watcher {
                 }
             }
         }
+        // A listing that was under way may have gone on filling its directory's cache. Dropping a name there has waited for it.
+        let listed: BTreeSet<_> = withdrawn.names.iter().map(|name| name.parent).collect();
+        self.drop_pages(&listed);
         // Names of directories have only expired, lest processes in them lose their place; those that nobody uses can go.
         if let Err(error) = self.notifier.prune(&withdrawn.nodes) {
             log::debug!("expired names stay in the kernel's memory for a while: {error}");
@@ -258,23 +262,33 @@ impl Watcher {
 }
 
 impl Turn {
-    fn forgive_passing_trouble(
-        &mut self,
-        key: KeyId,
-        answer: Result<(), KeyUnavailable>,
-    ) -> Result<(), KeyUnavailable> {
+    /// Whether an answer says nothing of the key: what was so before stays so, also that it is withdrawn.
+    fn is_passing_trouble(&mut self, key: KeyId, answer: Result<(), KeyUnavailable>) -> bool {
         if answer != Err(KeyUnavailable::Store) {
             self.unreadable_since.remove(&key);
-            return answer;
+            return false;
         }
         let since = *self
             .unreadable_since
             .entry(key)
             .or_insert_with(Instant::now);
-        if since.elapsed() < STORE_GRACE {
-            Ok(())
-        } else {
-            answer
-        }
+        since.elapsed() < STORE_GRACE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_read_for_a_moment_changes_nothing_and_gives_no_key_back() {
+        const KEY: KeyId = KeyId([7; 16]);
+        let mut turn = Turn::default();
+        assert!(turn.is_passing_trouble(KEY, Err(KeyUnavailable::Store)));
+        assert!(!turn.is_passing_trouble(KEY, Err(KeyUnavailable::Disabled)));
+        assert!(!turn.is_passing_trouble(KEY, Ok(())));
+        let long_ago = Instant::now().checked_sub(STORE_GRACE).unwrap();
+        turn.unreadable_since.insert(KEY, long_ago);
+        assert!(!turn.is_passing_trouble(KEY, Err(KeyUnavailable::Store)));
     }
 }

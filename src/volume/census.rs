@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::{AddAssign, ControlFlow};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::walk::{self, Found, Object, Place, Unread, Visitor};
 use super::{VolumeError, read_volume_file};
@@ -20,7 +20,7 @@ use crate::ids::{KeyId, KeyStoreId, MaterialId, VolumeId};
 const PATHS: usize = 1000;
 
 /// Objects, by kind, and what they hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Tally {
     /// Files that have a data key.

@@ -3,6 +3,7 @@
 //!
 //! [`open`](fn@open) · [`create`](fn@create) · [`lock`] one writer a volume · [`keys`] the key service as the port ·
 //! [`walk`] every object, without a key · [`census`] what each key guards ·
+//! [`radius`] what goes with a key · [`probe`] whether a key still unwraps ·
 //! [`info`] which directory is bound to which · [`purge`] removing what no key can open, by its [`fate`] ·
 //! [`sweep`] every object of an open volume · [`rewrap`] under another CMK or material · [`rekey`] new data keys.
 
@@ -12,7 +13,9 @@ pub mod fate;
 pub mod info;
 pub mod keys;
 pub mod lock;
+pub mod probe;
 pub mod purge;
+pub mod radius;
 pub mod rekey;
 pub mod rewrap;
 pub mod sweep;
@@ -22,7 +25,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::VolumeError;
@@ -56,6 +59,8 @@ pub enum Access {
 pub struct Volume {
     /// The filesystem.
     pub filesystem: FileSystem,
+    /// Where its encrypted files lie, as it was opened.
+    pub directory: PathBuf,
     _lock: VolumeLock,
 }
 
@@ -202,6 +207,7 @@ pub fn open_observed(
         })?;
     Ok(Volume {
         filesystem,
+        directory: directory.to_owned(),
         _lock: lock,
     })
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::rewrap::Count;
@@ -121,15 +122,17 @@ impl Pass<'_, '_> {
         self.report.failures.add(&first.backing_path(), why);
     }
 
-    fn rekey(&mut self, entry: &Entry<'_>) {
+    fn rekey(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
         let mut attempts = ATTEMPTS;
         let why = loop {
-            match self.maintenance.rekey(entry) {
+            let at = self.at;
+            let mut go_on = || (self.progress)(at).is_continue();
+            match self.maintenance.rekey(entry, &mut go_on) {
                 Ok(Rekeyed::Now) => {
                     self.report.rekeyed += 1;
-                    return;
+                    return ControlFlow::Continue(());
                 }
-                Ok(Rekeyed::Nothing) => return,
+                Ok(Rekeyed::Nothing) => return ControlFlow::Continue(()),
                 Ok(Rekeyed::Missed) if attempts > 0 => attempts -= 1,
                 Ok(Rekeyed::Linked) => {
                     break "this file has several names, which cannot all be given to another file at once"
@@ -138,11 +141,13 @@ impl Pass<'_, '_> {
                 Ok(Rekeyed::Missed | Rekeyed::Busy) => {
                     break "it was changed each time that it was copied".to_owned();
                 }
-                Err(error) if is_gone(&error) => return,
+                Err(error) if is_gone(&error) => return ControlFlow::Continue(()),
+                Err(FsError::Os(Errno::INTR)) => return ControlFlow::Break(()),
                 Err(error) => break error.to_string(),
             }
         };
         self.report.failures.add(&entry.backing_path(), why);
+        ControlFlow::Continue(())
     }
 }
 
@@ -161,7 +166,7 @@ impl sweep::Visitor for Pass<'_, '_> {
                     self.links.entry(entry.node()).or_default().push(kept);
                 }
             }
-            _ => self.rekey(entry),
+            _ => self.rekey(entry)?,
         }
         self.at.done += 1;
         self.at.total = self.at.total.max(self.at.done);

@@ -136,3 +136,26 @@ pub fn dying(volume: &TestVolume, n: i64, errno: Errno, work: impl FnOnce(&Volum
     work(&fs);
     left.load(Ordering::Relaxed) < 0
 }
+
+/// The n-th call fails, and those after it do not.
+struct StumbleAt(Arc<AtomicI64>);
+
+impl Observer for StumbleAt {
+    fn before(&self, _: Call) -> Result<(), Errno> {
+        match self.0.fetch_sub(1, Ordering::Relaxed) {
+            0 => Err(Errno::IO),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// As [`dying`], but only the n-th call of any kind fails.
+pub fn stumbling(volume: &TestVolume, n: i64, work: impl FnOnce(&Volume, &dyn Fn())) -> bool {
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let port = Arc::new(ServicePort::new(Arc::clone(&volume.keys)));
+    let backing = Backing::observed(Box::new(StumbleAt(Arc::clone(&left))));
+    let access = Access::ReadWrite;
+    let fs = volume::open_observed(&volume.cipher(), &volume.keys, port, access, backing).unwrap();
+    work(&fs, &|| left.store(n, Ordering::Relaxed));
+    left.load(Ordering::Relaxed) < 0
+}

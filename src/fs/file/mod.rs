@@ -184,6 +184,14 @@ impl OpenFile {
         self.inner.read().object.as_ref().map(|object| object.key())
     }
 
+    /// Whether the file's data key is under a CMK, or may be: this waits for nobody who is changing the file.
+    pub fn may_be_under(&self, key: KeyId) -> bool {
+        self.inner.try_read().is_none_or(|inner| {
+            let object = inner.object.as_ref();
+            object.is_some_and(|object| object.key() == key)
+        })
+    }
+
     /// Makes the file writable by a descriptor that is, unless it is already.
     pub fn upgrade(&self, open: impl FnOnce() -> FsResult<OwnedFd>) -> FsResult<()> {
         let mut inner = self.inner.write();

@@ -26,12 +26,13 @@ pub struct Side<'a> {
 
 impl OpenFile {
     /// Copies the content into the empty backing file `fd`, under a data key of its own; holes stay holes. Also says of
-    /// which change this is a copy. `None` where this has no data key.
+    /// which change this is a copy. `None` where this has no data key. EINTR once `go_on` says no.
     pub fn copy(
         &self,
         core: &Core,
         fd: OwnedFd,
         binding: BindingOf<'_>,
+        go_on: &mut dyn FnMut() -> bool,
     ) -> FsResult<Option<(Arc<Self>, u64)>> {
         let (change, size) = {
             let inner = self.inner.read();
@@ -47,6 +48,9 @@ impl OpenFile {
             let end = self.next(core, data, Seek::Hole)?.unwrap_or(data);
             at = data;
             while at < end {
+                if !go_on() {
+                    return Err(Errno::INTR.into());
+                }
                 let room = buffer.len().min((end - at) as usize);
                 let read = self.read(core, at, &mut buffer[..room])?;
                 if read == 0 {

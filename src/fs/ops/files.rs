@@ -72,7 +72,7 @@ impl FileSystem {
             self.release_file(&handle);
             return Err(error);
         }
-        *handle.inode.key.lock() = handle.file.key();
+        handle.inode.note_key(&handle.file);
         Ok(self.files.insert(handle))
     }
 

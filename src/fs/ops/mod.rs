@@ -65,7 +65,7 @@ pub struct FileSystem {
     /// Held by the one rewrap or rekey that may be under way.
     maintenance: Mutex<()>,
     /// Names that objects got since a walk began; `None` while there is none.
-    new_names: Mutex<Option<Vec<walk::NewName>>>,
+    new_names: Mutex<Option<walk::NewNames>>,
     settings: Settings,
 }
 

@@ -49,11 +49,20 @@ impl FileSystem {
         name: &CStr,
     ) -> FsResult<Attributes> {
         let (inode, attributes) = self.find_in(parent, directory, name)?;
-        if let Err(error) = self.check_own_key(&inode) {
+        if let Err(error) = self.check_found(parent, &inode) {
             self.inodes.forget(inode.node, 1);
             return Err(error);
         }
         Ok(attributes)
+    }
+
+    /// Fails if a CMK is withdrawn that guards what was found. The directory's is asked once more: it may have been withdrawn
+    /// since the name was encrypted, and a withdrawal drops only the names of what was found before it.
+    fn check_found(&self, parent: &Arc<Inode>, found: &Arc<Inode>) -> FsResult<()> {
+        if self.leases().any_revoked() {
+            parent.check_key(&self.core)?;
+        }
+        self.check_own_key(found)
     }
 
     /// Finds a backing name, and counts one lookup, whatever the key of what is found.

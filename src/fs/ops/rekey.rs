@@ -31,10 +31,11 @@ impl Maintenance<'_> {
     /// every moment its name leads to the old backing object or to the new one, whole.
     ///
     /// # Errors
-    /// Its key refused; EBADMSG where it was tampered with; ENOSPC and what else the backing says. It is then as it was.
-    pub fn rekey(&self, entry: &Entry<'_>) -> FsResult<Rekeyed> {
+    /// Its key refused; EBADMSG where it was tampered with; ENOSPC and what else the backing says; EINTR once `go_on`, which
+    /// is asked now and then while a file is copied, says no. It is then as it was.
+    pub fn rekey(&self, entry: &Entry<'_>, go_on: &mut dyn FnMut() -> bool) -> FsResult<Rekeyed> {
         match entry.kind() {
-            FileKind::File => self.filesystem.rekey_file(entry.inode()?),
+            FileKind::File => self.filesystem.rekey_file(entry.inode()?, go_on),
             FileKind::Symlink => self.filesystem.rekey_symlink(entry.inode()?, &[]),
             FileKind::Directory
             | FileKind::Fifo
@@ -77,6 +78,8 @@ impl FileSystem {
             drop(keys);
             (record, sealed, new.key())
         };
+        // Not known until it is done.
+        *inode.key.lock() = None;
         if !self.replace_symlink(inode, names, &old, &new)? {
             return Ok(Rekeyed::Missed);
         }
@@ -84,13 +87,13 @@ impl FileSystem {
         Ok(Rekeyed::Now)
     }
 
-    fn rekey_file(&self, inode: &Arc<Inode>) -> FsResult<Rekeyed> {
+    fn rekey_file(&self, inode: &Arc<Inode>, go_on: &mut dyn FnMut() -> bool) -> FsResult<Rekeyed> {
         let held = self.hold(inode, true)?;
         for _ in 0..ATTEMPTS {
-            match self.try_rekey(inode, held.file())? {
+            match self.try_rekey(inode, held.file(), go_on)? {
                 Rekeyed::Missed => {}
                 done => {
-                    *inode.key.lock() = held.file().key();
+                    inode.note_key(held.file());
                     return Ok(done);
                 }
             }
@@ -99,7 +102,12 @@ impl FileSystem {
     }
 
     /// `Missed` where it was changed or renamed meanwhile.
-    fn try_rekey(&self, inode: &Arc<Inode>, file: &OpenFile) -> FsResult<Rekeyed> {
+    fn try_rekey(
+        &self,
+        inode: &Arc<Inode>,
+        file: &OpenFile,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> FsResult<Rekeyed> {
         let backing = &self.core.backing;
         let stat = file.with_descriptor(|fd| backing.stat(At::Fd(fd)))?;
         if stat.st_nlink > 1 {
@@ -125,7 +133,7 @@ impl FileSystem {
         };
         let work = || -> FsResult<Rekeyed> {
             let binding = || self.binding_over(inode);
-            let Some((copy, change)) = file.copy(&self.core, opened, &binding)? else {
+            let Some((copy, change)) = file.copy(&self.core, opened, &binding, go_on)? else {
                 return Ok(Rekeyed::Nothing);
             };
             let (Some(old), Some(new)) = (file.existing_object(), copy.existing_object()) else {
@@ -195,6 +203,8 @@ impl FileSystem {
             backing.stat(At::Fd(aside_in))?,
             backing.stat(At::Fd(directory.as_fd()))?,
         );
+        // Before: once it is renamed nothing may fail, or all that have it open would go on with a file without a name.
+        let published = BackingId::of(&backing.stat(At::Fd(new.fd))?);
         backing.rename(
             (aside_in, aside),
             (directory.as_fd(), &place.name),
@@ -204,8 +214,7 @@ impl FileSystem {
         self.restore_time(directory.as_fd(), &before.1);
         // What is synced in it from now on is not to be found under the old file after a power cut.
         parent.directory.synced.store(false, Ordering::Release);
-        self.inodes
-            .replace_backing(inode, BackingId::of(&backing.stat(At::Fd(new.fd))?));
+        self.inodes.replace_backing(inode, published);
         Ok(true)
     }
 

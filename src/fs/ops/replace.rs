@@ -70,11 +70,13 @@ impl FileSystem {
             Stored::Inline(new.clone()).to_text()
         };
         let replaced = self.put_symlink(inode, &names, &text);
-        if side {
-            let gone = if replaced.is_ok() { old } else { new };
-            self.remove_side_file(&own_name(&gone.object.to_string()));
+        match &replaced {
+            Ok(true) if side => self.remove_side_file(&own_name(&old.object.to_string())),
+            Err(_) if side => self.remove_side_file(&own_name(&new.object.to_string())),
+            // Names that still lead to the old symlink need its side file, and the others that of the new one.
+            _ => {}
         }
-        replaced.map(|()| true)
+        replaced
     }
 
     /// Every name of a symlink; `None` where they are not known, or are no longer what they were.
@@ -110,11 +112,12 @@ impl FileSystem {
         Ok(if names.is_empty() { None } else { Some(names) })
     }
 
-    /// Makes the new symlink aside, a link of it for each name, and renames them over.
-    fn put_symlink(&self, inode: &Inode, names: &[Name], text: &str) -> FsResult<()> {
+    /// Makes the new symlink aside, a link of it for each name, and renames them over. Says whether all names lead there: an
+    /// error is told only while none does.
+    fn put_symlink(&self, inode: &Inode, names: &[Name], text: &str) -> FsResult<bool> {
         let backing = &self.core.backing;
         let Some(first) = names.first() else {
-            return Ok(());
+            return Ok(true);
         };
         let make = || -> FsResult<BackingId> {
             let old = backing.stat(first.at())?;
@@ -127,22 +130,24 @@ impl FileSystem {
             Ok(BackingId::of(&backing.stat(first.aside())?))
         };
         let made = make().and_then(|new| {
+            let mut all = true;
             for (done, name) in names.iter().enumerate() {
                 let renamed = self.rename_over(name.directory.as_fd(), &name.aside, &name.name);
                 match renamed {
                     // The names that are left lead to the old symlink, which has the same target.
                     Err(error) if done > 0 => {
                         log::warn!("a symlink's names were parted: {error}");
+                        all = false;
                         break;
                     }
                     renamed => renamed?,
                 }
             }
             self.inodes.replace_backing(inode, new);
-            Ok(())
+            Ok(all)
         });
         for name in names {
-            if made.is_err() {
+            if !matches!(made, Ok(true)) {
                 let _ = backing.remove(&name.directory, &name.aside);
             }
             self.restore_time(name.directory.as_fd(), &name.before);

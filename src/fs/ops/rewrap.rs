@@ -61,9 +61,12 @@ impl Maintenance<'_> {
 impl FileSystem {
     fn rewrap_file(&self, inode: &Arc<Inode>, to: Option<&KeyBinding>) -> FsResult<Rewrapped> {
         let held = self.hold(inode, true)?;
+        // Who began to change its attributes while it was closed, by its name, is done then; from here on it is by the open
+        // file, which keeps them and the attributes that a new header keeps apart.
+        drop(self.tree.write());
         let binding = || to.map_or_else(|| self.binding_over(inode), |to| Ok(to.clone()));
         let rewrapped = held.file().rewrap(&self.core, &binding)?;
-        *inode.key.lock() = held.file().key();
+        inode.note_key(held.file());
         Ok(rewrapped)
     }
 
@@ -100,6 +103,8 @@ impl FileSystem {
             WrappedUnder::of(&old.envelope),
             WrappedUnder::of(&new.envelope),
         );
+        // Not known until it is done.
+        *inode.key.lock() = None;
         if !self.replace_symlink(inode, names, &old, &new)? {
             return Ok(Rewrapped::Missed);
         }

@@ -3,6 +3,7 @@
 //! A walk meets an object by its name, and whoever renames at the same time may take it past the walk. So while a walk is
 //! under way, every new name of an object that was there is remembered, and the walk looks there as well.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,6 +25,9 @@ use crate::fs::types::{FileKind, NodeId};
 
 /// A name that an object got while a walk was under way.
 pub type NewName = (Arc<Inode>, CString);
+
+/// Such names, by their directory's number: each once, however often objects are renamed there and back.
+pub type NewNames = HashMap<(NodeId, CString), Arc<Inode>>;
 
 /// The right to work on all objects of a volume: one at a time has it. Operations of users go on meanwhile.
 pub struct Maintenance<'a> {
@@ -130,7 +134,7 @@ impl FileSystem {
     pub fn maintain(&self) -> FsResult<Maintenance<'_>> {
         self.core.writable()?;
         let turn = self.maintenance.try_lock().ok_or(Errno::BUSY)?;
-        *self.new_names.lock() = Some(Vec::new());
+        *self.new_names.lock() = Some(NewNames::new());
         Ok(Maintenance {
             filesystem: self,
             _turn: turn,
@@ -140,21 +144,15 @@ impl FileSystem {
     /// An object that was there has a name that it had not before.
     pub(super) fn note_new_name(&self, parent: &Arc<Inode>, name: &CStr) {
         if let Some(names) = &mut *self.new_names.lock() {
-            names.push((Arc::clone(parent), name.to_owned()));
+            names.insert((parent.node, name.to_owned()), Arc::clone(parent));
         }
     }
 }
 
 impl Drop for Maintenance<'_> {
     fn drop(&mut self) {
-        for (parent, _) in self
-            .filesystem
-            .new_names
-            .lock()
-            .take()
-            .into_iter()
-            .flatten()
-        {
+        let names = self.filesystem.new_names.lock().take();
+        for parent in names.unwrap_or_default().into_values() {
             self.filesystem.inodes.let_go(parent);
         }
     }
@@ -250,9 +248,9 @@ impl<'a> Maintenance<'a> {
 
     /// Objects that were renamed or linked since this was last asked.
     pub fn moved(&self) -> Vec<Entry<'a>> {
-        let names = self.filesystem.new_names.lock().replace(Vec::new());
+        let names = self.filesystem.new_names.lock().replace(NewNames::new());
         let mut moved = Vec::new();
-        for (parent, name) in names.into_iter().flatten() {
+        for ((_, name), parent) in names.unwrap_or_default() {
             // One that cannot be met now has been renamed again, or is gone.
             if let Ok(Some(entry)) = self.meet(&parent, &name) {
                 moved.push(entry);

@@ -109,9 +109,10 @@ impl FileSystem {
         }
         let found = match inode.kind {
             FileKind::Directory => Some(inode.header(&self.core)?.object.key()),
-            FileKind::File => self
-                .open_file(inode)
-                .map_or_else(|| self.stored_key(inode).ok().flatten(), |file| file.key()),
+            FileKind::File => match self.open_file(inode) {
+                Some(file) => return Ok(file.key()),
+                None => self.stored_key(inode).ok().flatten(),
+            },
             FileKind::Symlink => self
                 .stored_link(inode)
                 .ok()
@@ -120,10 +121,10 @@ impl FileSystem {
                 None
             }
         };
-        if found.is_some() {
-            *inode.key.lock() = found;
-        }
-        Ok(found)
+        // Unless whoever wrapped it anew meanwhile knows better.
+        let mut known = inode.key.lock();
+        *known = known.or(found);
+        Ok(*known)
     }
 
     /// The CMK that the header of a closed file names, which nothing vouches for until the header is opened.
@@ -147,8 +148,15 @@ fn is_under(inode: &Inode, key: KeyId) -> bool {
     *inode.key.lock() == Some(key)
 }
 
+/// Whether an inode's data key may be under a CMK. An open file is asked itself: it may be about to go over to this one.
+fn may_be_under(inode: &Inode, key: KeyId) -> bool {
+    let known = *inode.key.lock();
+    let open = || inode.file.lock().file.clone();
+    known.is_none_or(|known| known == key) || open().is_some_and(|file| file.may_be_under(key))
+}
+
 fn nodes_under(key: KeyId, inodes: &[Arc<Inode>]) -> Vec<NodeId> {
-    let may_be = |inode: &Inode| inode.key.lock().is_none_or(|known| known == key);
+    let may_be = |inode: &Inode| may_be_under(inode, key);
     let counts =
         |inode: &&Arc<Inode>| may_be(inode) || inode.parent().is_some_and(|parent| may_be(&parent));
     let mut found: Vec<_> = inodes

@@ -14,6 +14,7 @@ mod crypto;
 mod data_keys;
 mod deletion;
 mod due;
+pub mod erasure;
 mod grants;
 mod keys;
 mod material;

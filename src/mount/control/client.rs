@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::protocol::{self, Progress, RESPONSE_MAX, Request, Response};
+use super::protocol::{self, Failed, Progress, RESPONSE_MAX, Request, Response};
 use super::registry::{self, Entry};
 
 /// Why a mount gave no result.
@@ -20,7 +20,7 @@ pub enum AskError {
     Silent,
     /// It said why it could not be done.
     #[error("{0}")]
-    Failed(String),
+    Failed(Failed),
     /// What came was no answer.
     #[error("{0}")]
     Broken(#[from] io::Error),
@@ -107,7 +107,7 @@ fn converse(
         stream.set_read_timeout(left(deadline)?)?;
         match protocol::receive(&mut reader, RESPONSE_MAX).map_err(timely)? {
             Some(Response::Progress(made)) => progress(made),
-            Some(Response::Failed(failed)) => return Err(AskError::Failed(failed.message)),
+            Some(Response::Failed(failed)) => return Err(AskError::Failed(failed)),
             Some(response) => return Ok(response),
             None => {
                 let cut = "the connection was closed before the answer";
@@ -174,7 +174,7 @@ mod tests {
         let (mut quick, mut silent) = (0, 0);
         for asked in asked {
             match asked.result {
-                Err(AskError::Failed(text)) if text == "quick" => quick += 1,
+                Err(AskError::Failed(failed)) if failed.message == "quick" => quick += 1,
                 Err(AskError::Silent) => silent += 1,
                 other => panic!("{other:?}"),
             }
@@ -201,7 +201,7 @@ mod tests {
             let _server = Server::start(socket, answer).unwrap();
             let asked = waiting.join().unwrap();
             assert!(
-                matches!(&asked[..], [Asked { result: Err(AskError::Failed(text)), .. }] if text == "asked")
+                matches!(&asked[..], [Asked { result: Err(AskError::Failed(failed)), .. }] if failed.message == "asked")
             );
         });
     }
@@ -262,7 +262,7 @@ mod tests {
             Some(soon()),
             &mut |_| (),
         );
-        assert!(matches!(fine, Err(AskError::Failed(text)) if text == "fine"));
+        assert!(matches!(fine, Err(AskError::Failed(failed)) if failed.message == "fine"));
     }
 
     #[test]

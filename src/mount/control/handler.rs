@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::protocol::{Bound, KeyInUse, LeaseState, Obeyed, Prepared, Request, Response, Status};
+use super::protocol::{
+    Bound, Failed, KeyInUse, LeaseState, Obeyed, Prepared, Reason, Request, Response, Status,
+};
 use super::server::{Reporter, failed};
 use crate::fs::keys::KeyUnavailable;
 use crate::ids::KeyId;
@@ -15,7 +17,7 @@ use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
 use crate::volume::keys::binding_of;
 use crate::volume::sweep::Progress;
-use crate::volume::{Volume, rekey, rewrap};
+use crate::volume::{Volume, VolumeError, rekey, rewrap};
 
 /// A running mount, as its control socket sees it.
 pub struct Handler {
@@ -50,7 +52,7 @@ impl Handler {
                 let mut progress = listened_to(reporter, "objects");
                 match rekey::rekey(&self.volume, directory, &mut progress) {
                     Ok(report) => Response::Rekeyed(report),
-                    Err(error) => failed(error.to_string()),
+                    Err(error) => refused(&error),
                 }
             }
             Request::Rewrap { directory, to } => self.rewrap(directory, to.as_deref(), reporter),
@@ -91,7 +93,10 @@ impl Handler {
         };
         let binding = binding_of(&key);
         if let Err(error) = self.volume.bind(node, &binding) {
-            return failed(error.to_string());
+            return Response::Failed(Failed {
+                reason: (&error).into(),
+                message: error.to_string(),
+            });
         }
         // Its times have changed without the kernel's doing.
         if let Err(error) = self.notifier.attributes(node) {
@@ -111,6 +116,7 @@ impl Handler {
         Response::Status(Status {
             process_id: std::process::id(),
             mountpoint: self.mountpoint(),
+            ciphertext: text(&self.volume.directory),
             volume_id: self.volume.volume_id(),
             read_only: self.volume.read_only(),
             keys: keys
@@ -136,7 +142,7 @@ impl Handler {
         let volume = &self.volume;
         match rewrap::rewrap(volume, directory, to.as_ref(), &mut progress) {
             Ok(report) => Response::Rewrapped(report),
-            Err(error) => failed(error.to_string()),
+            Err(error) => refused(&error),
         }
     }
 
@@ -154,6 +160,16 @@ fn listened_to(reporter: &Reporter<'_>, what: &str) -> impl FnMut(Progress) -> C
             ControlFlow::Break(())
         }
     }
+}
+
+fn refused(error: &VolumeError) -> Response {
+    let reason = match error {
+        VolumeError::Filesystem { source, .. } => source.into(),
+        VolumeError::Damaged { .. } => Reason::Damaged,
+        _ => Reason::Other,
+    };
+    let message = error.to_string();
+    Response::Failed(Failed { reason, message })
 }
 
 fn text(path: &Path) -> String {

@@ -1,11 +1,15 @@
 //! What is said over a control socket: one JSON object a line, in AWS's spelling. A connection carries one request; it is
 //! answered by any number of `Progress` lines and one line that is the result. Both sides take hostile bytes for an error.
 
+use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::fs::FsError;
+use crate::fs::keys::KeyUnavailable;
 use crate::ids::{KeyId, VolumeId};
 use crate::volume::{rekey, rewrap};
 
@@ -158,6 +162,8 @@ pub struct Status {
     pub process_id: u32,
     /// Where the volume is mounted.
     pub mountpoint: String,
+    /// The directory with the encrypted files, as the mount was given it.
+    pub ciphertext: String,
     /// The volume.
     pub volume_id: VolumeId,
     /// Nothing may change.
@@ -188,8 +194,73 @@ pub struct KeyInUse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Failed {
+    /// For scripts: of what kind it is.
+    #[serde(default)]
+    pub reason: Reason,
     /// For people.
     pub message: String,
+}
+
+impl Failed {
+    /// The answer was none to what was asked.
+    #[must_use]
+    pub fn another_answer() -> Self {
+        Self {
+            reason: Reason::Other,
+            message: "the mount gave another answer than it was asked for".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What kind of failure something is, as far as that decides an exit code and a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Reason {
+    /// The state of a key does not allow it.
+    KeyState,
+    /// A key's policy and grants do not allow it.
+    Denied,
+    /// It is not there.
+    NotFound,
+    /// The directory holds something.
+    NotEmpty,
+    /// It is no directory.
+    NotADirectory,
+    /// Somebody else is at such work.
+    InUse,
+    /// Something stored is damaged.
+    Damaged,
+    /// Anything else, also what only a later version knows of.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl From<&FsError> for Reason {
+    fn from(error: &FsError) -> Self {
+        match error {
+            FsError::Key(why) => match why {
+                KeyUnavailable::Disabled
+                | KeyUnavailable::PendingDeletion
+                | KeyUnavailable::NoMaterial
+                | KeyUnavailable::Expired => Self::KeyState,
+                KeyUnavailable::Denied => Self::Denied,
+                KeyUnavailable::Rejected => Self::Damaged,
+                KeyUnavailable::Store => Self::Other,
+            },
+            FsError::Damaged(_) => Self::Damaged,
+            FsError::Os(Errno::NOTEMPTY) => Self::NotEmpty,
+            FsError::Os(Errno::NOTDIR) => Self::NotADirectory,
+            FsError::Os(Errno::BUSY) => Self::InUse,
+            FsError::Os(Errno::NOENT | Errno::STALE) => Self::NotFound,
+            FsError::Os(_) => Self::Other,
+        }
+    }
 }
 
 /// Writes one line.

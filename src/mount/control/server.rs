@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 
-use super::protocol::{self, Failed, Progress, REQUEST_MAX, Request, Response};
+use super::protocol::{self, Failed, Progress, REQUEST_MAX, Reason, Request, Response};
 use super::registry::Socket;
 
 /// How often the socket is looked after.
@@ -244,7 +244,8 @@ fn converse(stream: &UnixStream, answer: &Answer) -> io::Result<()> {
 /// The result of a request that could not be done.
 #[must_use]
 pub const fn failed(message: String) -> Response {
-    Response::Failed(Failed { message })
+    let reason = Reason::Other;
+    Response::Failed(Failed { reason, message })
 }
 
 /// Makes another socket where commands do not find this one any more.

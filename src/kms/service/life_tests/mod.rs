@@ -231,6 +231,8 @@ fn done_by_itself(life: &Life) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     lines
         .filter(|line| line["eventType"] == "CmkfsServiceEvent" && line.get("errorCode").is_none())
+        // Making the key directory is about no key that was asked for.
+        .filter(|line| line["requestParameters"].get("keyId").is_some())
         .map(|line| {
             (
                 text(&line["eventName"]),
