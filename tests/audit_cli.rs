@@ -226,7 +226,7 @@ fn on_a_full_disk_nothing_is_done_unrecorded_but_keys_can_be_disabled() {
     let (scheduled, granted) = (new(&[]), new(&[]));
     let external = new(&["--origin", "EXTERNAL"]);
     let material = disk.temp.path().join("material");
-    let bytes: [u8; 32] = std::array::from_fn(|at| (at as u8).wrapping_mul(167));
+    let bytes: [u8; 32] = std::array::from_fn(|at| (at as u8).wrapping_mul(167) ^ 3);
     fs::write(&material, bytes).unwrap();
     let material = material.to_str().unwrap();
     let imported = run(&["key", "import", &external, "--material", material]);
@@ -260,8 +260,6 @@ fn on_a_full_disk_nothing_is_done_unrecorded_but_keys_can_be_disabled() {
     ] {
         let done = run(args);
         assert!(done.status.success(), "{args:?}: {done:?}");
-        // Room that others take meanwhile would be gone; the reserve is what is left.
-        assert!(keys.join("audit/reserve").exists(), "{args:?}");
     }
     assert!(!keys.join("journal").exists());
     let verified = run(&["audit", "verify"]);
