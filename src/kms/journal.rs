@@ -258,7 +258,12 @@ fn apply(dir: &Path, step: &Step, touched: &mut BTreeSet<PathBuf>) -> Result<(),
             if storage::stat(&path)?.is_some() {
                 storage::rename(&path, &aside)?;
             }
-            touch(&path);
+            // Now, because the directory may go with a later step; it may have gone when this is done again.
+            if let Some(parent) = path.parent()
+                && storage::stat(parent)?.is_some()
+            {
+                storage::sync(parent)?;
+            }
             storage::destroy(&aside)
         }
         Step::RemoveKey { key } => {
