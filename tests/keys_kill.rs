@@ -64,6 +64,9 @@ impl Random {
     }
 }
 
+/// The commands that come before one.
+type Before<'a> = &'a [&'a [&'a str]];
+
 #[test]
 fn commands_that_are_killed_leave_the_old_or_the_new_state_and_a_whole_audit_log() {
     let temp = tempfile::tempdir().unwrap();
@@ -179,7 +182,7 @@ fn every_operation_on_a_key_that_is_killed_is_done_or_not_done() {
     let owner = ok(keys, &["policy", "get", &id]);
     let policy_path = policy.to_str().unwrap().to_owned();
     // The operation, its command, and what has to be done before, if anything.
-    let operations: [(&str, Vec<&str>, &[&[&str]]); 8] = [
+    let operations: [(&str, Vec<&str>, Before<'_>); 8] = [
         ("ImportKeyMaterial", import.to_vec(), &[&delete]),
         ("DeleteImportedKeyMaterial", delete.to_vec(), &[&import]),
         ("RotateKeyOnDemand", vec!["key", "rotate", &id], &[]),
@@ -211,7 +214,7 @@ fn every_operation_on_a_key_that_is_killed_is_done_or_not_done() {
         // Something else each time, so that it can be seen whether it came about.
         fs::write(&policy, owner.replace("Owner", &format!("Owner{round}"))).unwrap();
         let pair = format!("round={round}");
-        let target = if round / operations.len() % 2 == 0 {
+        let target = if (round / operations.len()).is_multiple_of(2) {
             &imported
         } else {
             &id
