@@ -191,7 +191,7 @@ impl Printer {
     fn row(&mut self, cells: [&str; 5]) -> Result<(), CliError> {
         let [time, name, key, user, result] = cells.map(printable);
         self.write(&format!(
-            "{time:24}  {name:24}  {key:36}  {user:12}  {result}\n"
+            "{time:24}  {name:27}  {key:36}  {user:12}  {result}\n"
         ))
     }
 

@@ -267,8 +267,11 @@ pub fn line(obeyed: &Obeyed) -> String {
     } else {
         "; not everything could be written before"
     };
+    let data_keys = output::count(*data_keys_dropped, "data key", "data keys");
+    let inodes = output::count(*inodes_invalidated, "inode", "inodes");
+    let names = output::count(*names_invalidated, "name", "names");
     format!(
-        "{mountpoint}: {data_keys_dropped} data keys wiped, {inodes_invalidated} inodes and {names_invalidated} names dropped, in {milliseconds} ms{unwritten}"
+        "{mountpoint}: {data_keys} wiped, {inodes} and {names} dropped, in {milliseconds} ms{unwritten}"
     )
 }
 

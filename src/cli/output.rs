@@ -26,6 +26,12 @@ pub struct OutputArgs {
     pub output: Format,
 }
 
+/// A number of things, in words: `1 file`, `2 files`.
+#[must_use]
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Prints text and a line break to standard output.
 ///
 /// # Errors

@@ -51,10 +51,12 @@ pub fn run(global: &Global, args: &RekeyArgs) -> Result<(), CliError> {
         Format::Json => output::json(&report)?,
         Format::Table => {
             output::line(&format!("{} files and symlinks rekeyed", report.rekeyed))?;
-            output::line(&format!(
-                "{} directories keep their data keys, and with them the names of files",
-                report.directories_kept
-            ))?;
+            let kept = output::count(
+                report.directories_kept,
+                "directory keeps its data key",
+                "directories keep their data keys",
+            );
+            output::line(&format!("{kept}, and with it the names of files"))?;
         }
     }
     if report.is_complete() {

@@ -238,8 +238,10 @@ pub struct CreateKeyRequest {
 #[must_use]
 pub fn rfc3339_text(moment: Timestamp) -> String {
     // Only moments beyond the year 9999 have no such text.
-    jiff::Timestamp::from_millisecond(moment.0)
-        .map_or_else(|_| format!("{} ms", moment.0), |moment| moment.to_string())
+    jiff::Timestamp::from_millisecond(moment.0).map_or_else(
+        |_| format!("{} ms", moment.0),
+        |moment| format!("{moment:.3}"),
+    )
 }
 
 pub(super) fn rfc3339<S: Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
