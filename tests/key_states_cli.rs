@@ -45,7 +45,10 @@ const KEPT: [Cell; 4] = [
 const USE: [Cell; 4] = [Ok(Enabled), D, PD, PI];
 const WRITE: [Cell; 4] = [Ok(Enabled), Ok(Disabled), PD, Ok(PendingImport)];
 
-/// A key in a state, with an alias, a secret encrypted under it before, and another key beside it.
+/// CreateGrant.
+const GRANT: &str = "grant create ID --grantee-principal user:0 --operations Decrypt";
+
+/// A key in a state, with an alias, a policy, a grant, a secret encrypted under it before, and another key beside it.
 struct Subject<'a> {
     keys: &'a Keys,
     id: String,
@@ -53,6 +56,8 @@ struct Subject<'a> {
     alias: String,
     material: PathBuf,
     secret: PathBuf,
+    policy: PathBuf,
+    grant: String,
     origin: Origin,
 }
 
@@ -61,7 +66,7 @@ impl<'a> Subject<'a> {
         let name = uuid();
         let alias = format!("alias/{name}");
         let path = |what: &str| keys.temp.path().join(format!("{name}.{what}"));
-        let subject = Self {
+        let mut subject = Self {
             keys,
             id: keys
                 .ok(&[
@@ -82,6 +87,8 @@ impl<'a> Subject<'a> {
             alias,
             material: path("material"),
             secret: path("secret"),
+            policy: path("policy"),
+            grant: String::new(),
             origin,
         };
         fs::write(&subject.material, random()).unwrap();
@@ -93,6 +100,11 @@ impl<'a> Subject<'a> {
         let encrypted = subject.run("key encrypt ID", Some(&plain));
         assert!(encrypted.status.success(), "{encrypted:?}");
         fs::write(&subject.secret, encrypted.stdout).unwrap();
+        let policy = subject.run("policy get ID", None);
+        fs::write(&subject.policy, policy.stdout).unwrap();
+        let grant = subject.run(&format!("-q {GRANT}"), None);
+        assert!(grant.status.success(), "{grant:?}");
+        text(&grant.stdout).trim().clone_into(&mut subject.grant);
         match state {
             Enabled => {}
             Disabled => subject.ok("key disable ID"),
@@ -103,7 +115,7 @@ impl<'a> Subject<'a> {
         subject
     }
 
-    /// Runs a command line in which ID, OTHER, ALIAS, MATERIAL and FRESH stand for what they say.
+    /// Runs a command line in which ID, OTHER, ALIAS, MATERIAL, POLICY, GRANT and FRESH stand for what they say.
     fn run(&self, line: &str, input: Option<&PathBuf>) -> Output {
         let fresh = self.keys.temp.path().join(uuid());
         let args: Vec<&str> = line
@@ -113,6 +125,8 @@ impl<'a> Subject<'a> {
                 "OTHER" => &self.other,
                 "ALIAS" => &self.alias,
                 "MATERIAL" => self.material.to_str().unwrap(),
+                "POLICY" => self.policy.to_str().unwrap(),
+                "GRANT" => &self.grant,
                 "FRESH" => fresh.to_str().unwrap(),
                 word => word,
             })
@@ -201,6 +215,12 @@ fn rows(origin: Origin) -> Vec<(&'static str, [Cell; 4])> {
         ("key get-rotation-status ID", KEPT),
         ("key list-rotations ID", KEPT),
         ("alias list ID", KEPT),
+        ("policy get ID", KEPT),
+        ("policy put ID POLICY", KEPT),
+        (GRANT, USE),
+        ("grant list ID", KEPT),
+        ("grant retire ID GRANT", KEPT),
+        ("grant revoke ID GRANT", KEPT),
         ("alias delete ALIAS", KEPT),
         // The key is the old target here, and the new one below.
         ("alias update ALIAS OTHER", KEPT),

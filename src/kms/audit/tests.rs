@@ -66,7 +66,7 @@ fn an_operation_is_written_down_with_cloudtrails_fields() {
     let last = &found[4];
     let expected = [
         ("eventSource", "kms.cmkfs".into()),
-        ("eventTime", "2023-11-14T22:13:20Z".into()),
+        ("eventTime", "2023-11-14T22:13:20.000Z".into()),
         ("readOnly", false.into()),
         ("eventType", "CmkfsApiCall".into()),
         ("eventCategory", "Management".into()),

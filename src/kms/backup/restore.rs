@@ -10,7 +10,9 @@ use super::{Backup, Record, key_of, material_of};
 use crate::ids::{KeyId, MaterialId};
 use crate::kms::audit::{self, AuditEvent, Filter};
 use crate::kms::error::KmsError;
+use crate::kms::record::KeyRecord;
 use crate::kms::seal::RecordKind;
+use crate::kms::state::KeyState;
 use crate::kms::store::{self, KeyStore};
 use crate::kms::transaction::Transaction;
 
@@ -132,7 +134,7 @@ pub(in crate::kms) fn restore(
                         result.key_materials.push(id);
                     }
                 }
-                put(change, backup, &store::key_place(key), 0);
+                put_back(change, backup, &store::key_place(key))?;
             }
             Err(error) => return Err(error),
         }
@@ -178,6 +180,26 @@ fn put(change: &mut Transaction<'_>, backup: &Backup, place: &str, after: u64) {
         let counter = record.counter.max(after.saturating_add(1));
         change.put_record(record.kind, place, counter, &record.payload);
     }
+}
+
+/// The record of a key that is not there. One that waited for its deletion comes back disabled, as after a cancelled
+/// deletion: its day may be past, and it would go again at the next touch.
+fn put_back(change: &mut Transaction<'_>, backup: &Backup, place: &str) -> Result<(), KmsError> {
+    for record in backup.records.iter().filter(|record| record.place == place) {
+        let key: KeyRecord = serde_json::from_slice(&record.payload)
+            .map_err(|error| KmsError::damaged(place, error))?;
+        if key.key_state != KeyState::PendingDeletion {
+            change.put_record(record.kind, place, record.counter, &record.payload);
+            continue;
+        }
+        let key = KeyRecord {
+            key_state: KeyState::Disabled,
+            deletion: None,
+            ..key
+        };
+        change.put_key(None, &key)?;
+    }
+    Ok(())
 }
 
 /// The keys and materials of a backup, all of which come back into a new key directory.

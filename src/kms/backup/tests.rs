@@ -125,6 +125,22 @@ fn what_is_lost_or_damaged_comes_back_and_what_is_there_stays() {
 }
 
 #[test]
+fn a_key_that_waited_for_its_deletion_comes_back_disabled() {
+    let (dir, service) = fresh();
+    let id = new_key(&service, "alias/a");
+    let window = crate::kms::deletion::PendingWindow::default();
+    service.schedule_key_deletion(&id.into(), window).unwrap();
+    let path = back_up(&service, dir.path());
+    delete(&service, id, "alias/a");
+    let told = service.restore(&read(&path).unwrap(), true).unwrap();
+    assert_eq!(told.keys, [id]);
+    let key = service.describe_key(&id.into()).unwrap();
+    assert_eq!(key.key_state, crate::kms::state::KeyState::Disabled);
+    service.enable_key(&id.into()).unwrap();
+    assert!(service.verify().unwrap().damaged.is_empty());
+}
+
+#[test]
 fn what_was_deleted_since_stays_deleted_unless_it_is_asked_for() {
     let (dir, service) = fresh();
     let id = new_key(&service, "alias/a");

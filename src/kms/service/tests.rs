@@ -116,7 +116,7 @@ fn what_is_asked_for_is_what_is_described_after_reopening() {
     assert_eq!(found, made);
     assert_eq!(found.creation_date, Timestamp(1_700_000_000_000));
     let json = serde_json::to_value(&found).unwrap();
-    assert_eq!(json["CreationDate"], "2023-11-14T22:13:20Z");
+    assert_eq!(json["CreationDate"], "2023-11-14T22:13:20.000Z");
     assert_eq!(json["Tags"][0]["TagKey"], "team");
 }
 
