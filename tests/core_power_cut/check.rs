@@ -14,6 +14,17 @@ use super::support::tree::{Range, Tree, snapshot};
 /// What does not hold.
 pub type Verdict = Result<(), String>;
 
+/// Where a block may not be unreadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Demand {
+    /// Where a sync covered it and nothing has changed it since.
+    Unchanged,
+    /// Where a sync covered it.
+    Promised,
+    /// Nowhere.
+    Everything,
+}
+
 /// A volume after a power cut.
 pub struct Found<'a> {
     pub tree: &'a mut Direct,
@@ -23,6 +34,10 @@ pub struct Found<'a> {
     /// Operations that had returned, and that had begun.
     pub done: Step,
     pub begun: Step,
+    pub demand: Demand,
+    /// What is unreadable and need not be readable.
+    pub pardoned: Vec<String>,
+    pub undeletable: bool,
 }
 
 impl Found<'_> {
@@ -55,6 +70,9 @@ impl Found<'_> {
                 }
             }
         }
+        if self.undeletable {
+            return Ok(());
+        }
         for (id, links) in &self.model.links {
             let promised = last(&links.promised, self.done);
             let (counts, may_be_missing) = links.count.allowed(promised, self.begun);
@@ -67,10 +85,20 @@ impl Found<'_> {
 
     /// What lies in a directory, and may.
     fn names(&mut self, directory: Id, path: &str) -> Result<Vec<(String, Id)>, String> {
-        let listed = self
-            .tree
-            .list(path)
-            .map_err(|errno| format!("{path}/ cannot be listed: {errno:?}"))?;
+        let listed = match self.tree.list(path) {
+            Ok(listed) => listed,
+            Err(errno) => {
+                let error = format!("{path}/ cannot be listed: {errno:?}");
+                let known = self.model.directories.get(&directory);
+                let synced = known.is_none_or(|known| last(&known.synced, self.done).is_some());
+                if self.demand == Demand::Everything || synced {
+                    return Err(error);
+                }
+                self.pardoned.push(error);
+                self.undeletable = true;
+                return Ok(Vec::new());
+            }
+        };
         let mut found = Vec::new();
         let node = if path.is_empty() {
             ROOT_NODE
@@ -115,7 +143,8 @@ impl Found<'_> {
     }
 
     fn file(&mut self, id: Id, path: &str) -> Verdict {
-        let Some(file) = self.model.files.get(&id) else {
+        let model = self.model;
+        let Some(file) = model.files.get(&id) else {
             return Err(format!("{path} was never made"));
         };
         let (allowed, fresh) = file
@@ -127,9 +156,14 @@ impl Found<'_> {
             .attributes(node, None)
             .map_err(|error| unreadable(path, &error))?;
         assert_eq!(attributes.kind, FileKind::File);
-        let content = self
-            .read(node, attributes.size, &allowed)
-            .map_err(|error| format!("{path}: {error}"))?;
+        let content = match self.read(node, attributes.size, &allowed, fresh) {
+            Ok(content) => content,
+            Err((true, error)) => {
+                self.pardoned.push(format!("{path}: {error}"));
+                return Ok(());
+            }
+            Err((false, error)) => return Err(format!("{path}: {error}")),
+        };
         check_content(&content, &allowed).map_err(|error| {
             let covered = if fresh {
                 "nothing was synced"
@@ -144,9 +178,16 @@ impl Found<'_> {
         if !fresh && !modes.contains(&&u32::from(attributes.permissions)) {
             return Err(format!("{path} has mode {:o}", attributes.permissions));
         }
-        let names = fs
-            .list_xattrs(node)
-            .map_err(|error| unreadable(path, &error))?;
+        let (_, fresh) = file
+            .mode
+            .allowed(last(&file.synced_whole, self.done), self.begun);
+        let names = match fs.list_xattrs(node) {
+            Err(error) if fresh && self.demand < Demand::Everything => {
+                self.pardoned.push(unreadable(path, &error));
+                return Ok(());
+            }
+            names => names.map_err(|error| unreadable(path, &error))?,
+        };
         let listed = String::from_utf8(names).unwrap();
         for name in listed.split('\0').filter(|name| !name.is_empty()) {
             if !file.attributes.contains_key(name) {
@@ -169,32 +210,53 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// The whole file, or what cannot be read of it.
-    fn read(&self, node: NodeId, size: u64, allowed: &[&Content]) -> Result<Vec<u8>, String> {
+    /// The whole file, or what cannot be read of it, and whether that is to be pardoned.
+    fn read(
+        &self,
+        node: NodeId,
+        size: u64,
+        allowed: &[&Content],
+        fresh: bool,
+    ) -> Result<Vec<u8>, (bool, String)> {
         let fs = self.tree.fs();
+        let lenient = self.demand < Demand::Everything;
         let handle = fs.open(caller(), node, OpenFlags::default());
-        let handle = handle
-            .map_err(|error| format!("cannot be opened: {error}"))?
-            .handle;
+        let handle = handle.map_err(|error| {
+            let pardoned = lenient && (fresh || allowed[0].size == 0);
+            (pardoned, format!("cannot be opened: {error}"))
+        })?;
+        let handle = handle.handle;
         let mut content = vec![0xaa; size as usize];
         let read = fs.read(handle, 0, &mut content);
         let mut damaged = Vec::new();
+        let mut pardoned = lenient;
         if read.is_err() {
             for (block, bytes) in content.chunks_mut(BLOCK).enumerate() {
-                if let Err(error) = fs.read(handle, (block * BLOCK) as u64, bytes) {
-                    damaged.push(format!("block {block}: {error}"));
+                let block = block as u64;
+                if let Err(error) = fs.read(handle, block * BLOCK as u64, bytes) {
+                    let covered = !fresh && block * (BLOCK as u64) < allowed[0].size;
+                    let unchanged = allowed.iter().all(|version| {
+                        version.size >= allowed[0].size.min((block + 1) * BLOCK as u64)
+                            && version.shares(allowed[0], block)
+                    });
+                    pardoned &= !covered || !unchanged && self.demand < Demand::Promised;
+                    let how = match (covered, unchanged) {
+                        (false, _) => "never synced",
+                        (true, false) => "synced, and changed since",
+                        (true, true) => "synced",
+                    };
+                    damaged.push(format!("block {block}, {how}: {error}"));
                 }
             }
         }
         fs.release(handle);
         match read {
             Ok(read) if read as u64 == size => Ok(content),
-            Ok(read) => Err(format!("of {size} bytes {read} are read")),
+            Ok(read) => Err((false, format!("of {size} bytes {read} are read"))),
             Err(error) => {
                 let sizes: Vec<_> = allowed.iter().map(|content| content.size).collect();
-                Err(format!(
-                    "size {size}, allowed {sizes:?}: {error}; {damaged:?}"
-                ))
+                let text = format!("size {size}, allowed {sizes:?}: {error}; {damaged:?}");
+                Err((pardoned && !damaged.is_empty(), text))
             }
         }
     }
@@ -303,7 +365,8 @@ pub fn use_and_remove(tree: &mut Direct, seed: usize) -> Verdict {
     remove(tree, "")
 }
 
-fn remove(tree: &mut Direct, directory: &str) -> Verdict {
+/// Removes all that lies in a directory.
+pub fn remove(tree: &mut Direct, directory: &str) -> Verdict {
     for name in tree.list(directory).unwrap() {
         let path = if directory.is_empty() {
             name

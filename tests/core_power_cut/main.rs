@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use build::build;
-use check::{Found, Verdict, use_and_remove};
+use check::{Demand, Found, Verdict, remove, use_and_remove};
 use cmkfs::fs::backing::Backing;
 use cmkfs::volume;
 use cut::{Chance, Disk, Order, State, cut, kill};
@@ -87,14 +87,31 @@ fn judge(run: &Run, state: &State, events: usize, seed: usize) -> Verdict {
         numbers: &numbers,
         done,
         begun,
+        demand: demand(),
+        pardoned: Vec::new(),
+        undeletable: false,
     };
-    let verdict = found.check().and_then(|()| use_and_remove(&mut tree, seed));
+    let verdict = found.check();
+    let (sound, undeletable) = (found.pardoned.is_empty(), found.undeletable);
+    let verdict = verdict.and_then(|()| match sound {
+        true => use_and_remove(&mut tree, seed),
+        false if undeletable => Ok(()),
+        false => remove(&mut tree, ""),
+    });
     verdict.map_err(|error| {
         format!(
             "after {done} operations ({events} of {} calls): {error}",
             run.ends.last().unwrap()
         )
     })
+}
+
+fn demand() -> Demand {
+    match std::env::var("CMKFS_DEMAND").as_deref() {
+        Ok("unchanged") => Demand::Unchanged,
+        Ok("promised") => Demand::Promised,
+        _ => Demand::Everything,
+    }
 }
 
 /// How many states a history is cut into.

@@ -63,6 +63,14 @@ impl Content {
         self.blocks.get(&block).map_or([0; BLOCK], |bytes| **bytes)
     }
 
+    /// Nobody has written this block since the other version, not even with what was there.
+    pub fn shares(&self, other: &Self, block: u64) -> bool {
+        match (self.blocks.get(&block), other.blocks.get(&block)) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         let mut done = 0;
         while done < data.len() {
@@ -109,6 +117,8 @@ pub struct Directory {
     pub entries: HashMap<String, Versions<Option<Id>>>,
     /// When a name was promised, by a sync of the directory or of what was made under it.
     pub promised: HashMap<String, Vec<Step>>,
+    /// When a sync of it, or of something below, returned: from then on it can be listed.
+    pub synced: Vec<Step>,
 }
 
 /// Where an object is to be found.
@@ -258,6 +268,7 @@ impl Model {
             self.links.get_mut(&next).unwrap().promised.push(step);
             let directory = self.directories.get_mut(&parent).unwrap();
             directory.promised.entry(name).or_default().push(step);
+            directory.synced.push(step);
             next = parent;
         }
     }
@@ -276,6 +287,7 @@ impl Model {
         let step = self.step;
         self.promise_birthplace(id);
         let directory = self.directories.get_mut(&id).unwrap();
+        directory.synced.push(step);
         for (name, known) in &directory.entries {
             directory
                 .promised
