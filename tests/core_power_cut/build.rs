@@ -61,7 +61,9 @@ pub fn build(state: &State, root: &Path) -> HashMap<u64, Id> {
 
 fn fill(left: &Left, path: &Path) {
     let file = File::create_new(path).unwrap();
-    for (page, bytes) in &left.pages {
+    // What never came to the disk is a hole.
+    let there = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0);
+    for (page, bytes) in left.pages.iter().filter(|(_, bytes)| there(bytes)) {
         let offset = page * PAGE as u64;
         file.write_all_at(
             &bytes[..bytes.len().min((left.size - offset) as usize)],

@@ -35,6 +35,8 @@ pub struct Found<'a> {
     pub done: Step,
     pub begun: Step,
     pub demand: Demand,
+    /// Pages may be torn: then a hole that is being filled may be lost.
+    pub torn: bool,
     /// What is unreadable and need not be readable.
     pub pardoned: Vec<String>,
     pub undeletable: bool,
@@ -156,7 +158,7 @@ impl Found<'_> {
             .attributes(node, None)
             .map_err(|error| unreadable(path, &error))?;
         assert_eq!(attributes.kind, FileKind::File);
-        let content = match self.read(node, attributes.size, &allowed, fresh) {
+        let content = match self.read(node, &allowed, fresh) {
             Ok(content) => content,
             Err((true, error)) => {
                 self.pardoned.push(format!("{path}: {error}"));
@@ -214,7 +216,6 @@ impl Found<'_> {
     fn read(
         &self,
         node: NodeId,
-        size: u64,
         allowed: &[&Content],
         fresh: bool,
     ) -> Result<Vec<u8>, (bool, String)> {
@@ -226,6 +227,7 @@ impl Found<'_> {
             (pardoned, format!("cannot be opened: {error}"))
         })?;
         let handle = handle.handle;
+        let size = fs.attributes(node, Some(handle)).unwrap().size;
         let mut content = vec![0xaa; size as usize];
         let read = fs.read(handle, 0, &mut content);
         let mut damaged = Vec::new();
@@ -239,7 +241,9 @@ impl Found<'_> {
                         version.size >= allowed[0].size.min((block + 1) * BLOCK as u64)
                             && version.shares(allowed[0], block)
                     });
-                    pardoned &= !covered || !unchanged && self.demand < Demand::Promised;
+                    let filled = self.torn && allowed[0].block(block) == [0; BLOCK];
+                    pardoned &=
+                        !covered || !unchanged && (filled || self.demand < Demand::Promised);
                     let how = match (covered, unchanged) {
                         (false, _) => "never synced",
                         (true, false) => "synced, and changed since",

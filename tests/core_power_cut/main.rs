@@ -71,7 +71,7 @@ fn run(history: &[Operation]) -> Run {
 }
 
 /// Opens what is left after so many events, and checks it.
-fn judge(run: &Run, state: &State, events: usize, seed: usize) -> Verdict {
+fn judge(run: &Run, state: &State, events: usize, seed: usize, torn: bool) -> Verdict {
     let volume = TestVolume {
         dir: temporary(),
         keys: Arc::clone(&run.tree.volume.keys),
@@ -88,6 +88,7 @@ fn judge(run: &Run, state: &State, events: usize, seed: usize) -> Verdict {
         done,
         begun,
         demand: demand(),
+        torn,
         pardoned: Vec::new(),
         undeletable: false,
     };
@@ -133,7 +134,7 @@ fn power_cuts(history: &[Operation], disk: Disk) -> Verdict {
             points.below(all + 1)
         };
         let state = cut(&recorded, events, disk, Chance::new(seed as u64));
-        judge(&run, &state, events, seed).map_err(|error| {
+        judge(&run, &state, events, seed, disk.torn).map_err(|error| {
             format!("cut {seed}: {error}\n{}", told(&recorded.events[..events]))
         })?;
     }
@@ -192,7 +193,7 @@ proptest! {
         for seed in 0..cuts() {
             let events = chance.below(recorded.events.len() + 1);
             let pages = chance.below(if seed % 2 == 0 { 3 } else { 60 });
-            let verdict = judge(&run, &kill(&recorded, events, pages as u64), events, seed);
+            let verdict = judge(&run, &kill(&recorded, events, pages as u64), events, seed, false);
             prop_assert!(verdict.is_ok(), "{} pages of the last write: {}\n{}", pages, verdict.unwrap_err(), told(&recorded.events[..events]));
         }
     }

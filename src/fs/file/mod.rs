@@ -127,6 +127,12 @@ impl OpenFile {
         }
         let mut page = [0; layout::BLOCK_LEN];
         let read = core.backing.read(&fd, &mut page, 0)?;
+        if never_began(core, &fd, &page[..read])? {
+            if writable {
+                core.backing.truncate(&fd, 0)?;
+            }
+            return Ok(Self::with(Inner::empty(fd, writable)));
+        }
         let (object, stored) =
             Object::open_header(&core.ring, ObjectKind::File, &page[..read.min(HEADER_LEN)])?;
         let size = layout::plaintext_size(length);
@@ -393,4 +399,14 @@ impl Inner {
 /// Length of a backing file.
 pub fn backing_length(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// Whether a power cut has kept a file's length and lost its header: zeros, in a page that never came to be. Its data key
+/// was nowhere else, so nothing of the file can be lost that is not, and it is the empty file it was before.
+fn never_began(core: &Core, fd: &OwnedFd, page: &[u8]) -> FsResult<bool> {
+    if page.iter().any(|byte| *byte != 0) {
+        return Ok(false);
+    }
+    let data = core.backing.seek_data(fd, 0)?;
+    Ok(data.is_none_or(|data| data >= layout::PAGE))
 }
