@@ -14,17 +14,6 @@ use super::support::tree::{Range, Tree, snapshot};
 /// What does not hold.
 pub type Verdict = Result<(), String>;
 
-/// Where a block may not be unreadable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Demand {
-    /// Where a sync covered it and nothing has changed it since.
-    Unchanged,
-    /// Where a sync covered it.
-    Promised,
-    /// Nowhere.
-    Everything,
-}
-
 /// A volume after a power cut.
 pub struct Found<'a> {
     pub tree: &'a mut Direct,
@@ -34,12 +23,10 @@ pub struct Found<'a> {
     /// Operations that had returned, and that had begun.
     pub done: Step,
     pub begun: Step,
-    pub demand: Demand,
     /// Pages may be torn: then a hole that is being filled may be lost.
     pub torn: bool,
-    /// What is unreadable and need not be readable.
-    pub pardoned: Vec<String>,
-    pub undeletable: bool,
+    /// Something is unreadable that no sync covered.
+    pub pardoned: bool,
 }
 
 impl Found<'_> {
@@ -72,9 +59,6 @@ impl Found<'_> {
                 }
             }
         }
-        if self.undeletable {
-            return Ok(());
-        }
         for (id, links) in &self.model.links {
             let promised = last(&links.promised, self.done);
             let (counts, may_be_missing) = links.count.allowed(promised, self.begun);
@@ -87,20 +71,8 @@ impl Found<'_> {
 
     /// What lies in a directory, and may.
     fn names(&mut self, directory: Id, path: &str) -> Result<Vec<(String, Id)>, String> {
-        let listed = match self.tree.list(path) {
-            Ok(listed) => listed,
-            Err(errno) => {
-                let error = format!("{path}/ cannot be listed: {errno:?}");
-                let known = self.model.directories.get(&directory);
-                let synced = known.is_none_or(|known| last(&known.synced, self.done).is_some());
-                if self.demand == Demand::Everything || synced {
-                    return Err(error);
-                }
-                self.pardoned.push(error);
-                self.undeletable = true;
-                return Ok(Vec::new());
-            }
-        };
+        let listed = self.tree.list(path);
+        let listed = listed.map_err(|errno| format!("{path}/ cannot be listed: {errno:?}"))?;
         let mut found = Vec::new();
         let node = if path.is_empty() {
             ROOT_NODE
@@ -160,8 +132,8 @@ impl Found<'_> {
         assert_eq!(attributes.kind, FileKind::File);
         let content = match self.read(node, &allowed, fresh) {
             Ok(content) => content,
-            Err((true, error)) => {
-                self.pardoned.push(format!("{path}: {error}"));
+            Err((true, _)) => {
+                self.pardoned = true;
                 return Ok(());
             }
             Err((false, error)) => return Err(format!("{path}: {error}")),
@@ -180,16 +152,9 @@ impl Found<'_> {
         if !fresh && !modes.contains(&&u32::from(attributes.permissions)) {
             return Err(format!("{path} has mode {:o}", attributes.permissions));
         }
-        let (_, fresh) = file
-            .mode
-            .allowed(last(&file.synced_whole, self.done), self.begun);
-        let names = match fs.list_xattrs(node) {
-            Err(error) if fresh && self.demand < Demand::Everything => {
-                self.pardoned.push(unreadable(path, &error));
-                return Ok(());
-            }
-            names => names.map_err(|error| unreadable(path, &error))?,
-        };
+        let names = fs
+            .list_xattrs(node)
+            .map_err(|error| unreadable(path, &error))?;
         let listed = String::from_utf8(names).unwrap();
         for name in listed.split('\0').filter(|name| !name.is_empty()) {
             if !file.attributes.contains_key(name) {
@@ -220,10 +185,10 @@ impl Found<'_> {
         fresh: bool,
     ) -> Result<Vec<u8>, (bool, String)> {
         let fs = self.tree.fs();
-        let lenient = self.demand < Demand::Everything;
         let handle = fs.open(caller(), node, OpenFlags::default());
         let handle = handle.map_err(|error| {
-            let pardoned = lenient && (fresh || allowed[0].size == 0);
+            let emptied = allowed.iter().any(|version| version.size == 0);
+            let pardoned = self.torn && (fresh || emptied);
             (pardoned, format!("cannot be opened: {error}"))
         })?;
         let handle = handle.handle;
@@ -231,7 +196,7 @@ impl Found<'_> {
         let mut content = vec![0xaa; size as usize];
         let read = fs.read(handle, 0, &mut content);
         let mut damaged = Vec::new();
-        let mut pardoned = lenient;
+        let mut pardoned = true;
         if read.is_err() {
             for (block, bytes) in content.chunks_mut(BLOCK).enumerate() {
                 let block = block as u64;
@@ -242,8 +207,7 @@ impl Found<'_> {
                             && version.shares(allowed[0], block)
                     });
                     let filled = self.torn && allowed[0].block(block) == [0; BLOCK];
-                    pardoned &=
-                        !covered || !unchanged && (filled || self.demand < Demand::Promised);
+                    pardoned &= !covered || !unchanged && filled;
                     let how = match (covered, unchanged) {
                         (false, _) => "never synced",
                         (true, false) => "synced, and changed since",

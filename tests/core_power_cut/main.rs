@@ -16,18 +16,18 @@ mod model;
 mod operation;
 mod record;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use build::build;
-use check::{Demand, Found, Verdict, remove, use_and_remove};
+use check::{Found, Verdict, remove, use_and_remove};
 use cmkfs::fs::backing::Backing;
 use cmkfs::volume;
 use cut::{Chance, Disk, Order, State, cut, kill};
-use model::Model;
 use operation::{Operation, Run, histories};
 use proptest::prelude::*;
-use record::Recorder;
+use record::Id;
 use support::direct::Direct;
 use support::{DEFAULT_ALIAS, TestVolume, key_service};
 
@@ -46,38 +46,25 @@ fn run(history: &[Operation]) -> Run {
     let dir = temporary();
     let keys = key_service(&dir.path().join("keys"));
     let volume = TestVolume { dir, keys };
-    volume::create(
-        &volume.cipher(),
-        &volume.keys,
-        &DEFAULT_ALIAS.parse().unwrap(),
-    )
-    .unwrap();
-    let recorder = Recorder::new(&volume.cipher());
-    let observer = recorder.clone();
-    let tree = Direct::on(volume, move || {
-        Backing::observed(Box::new(observer.clone()))
-    });
-    let ends = vec![recorder.history().events.len()];
-    let mut run = Run {
-        tree,
-        recorder,
-        model: Model::new(),
-        ends,
-    };
-    for operation in history {
-        run.step(operation);
-    }
-    run
+    let key = DEFAULT_ALIAS.parse().unwrap();
+    volume::create(&volume.cipher(), &volume.keys, &key).unwrap();
+    Run::on(volume, history)
 }
 
-/// Opens what is left after so many events, and checks it.
-fn judge(run: &Run, state: &State, events: usize, seed: usize, torn: bool) -> Verdict {
+/// A volume with what is left.
+fn volume_of(run: &Run, state: &State) -> (TestVolume, HashMap<u64, Id>) {
     let volume = TestVolume {
         dir: temporary(),
         keys: Arc::clone(&run.tree.volume.keys),
     };
     std::fs::create_dir(volume.cipher()).unwrap();
     let numbers = build(state, &volume.cipher());
+    (volume, numbers)
+}
+
+/// Opens what is left after so many events, and checks it. Tells whether all of it can be read.
+fn judge(run: &Run, state: &State, events: usize, seed: usize, torn: bool) -> Result<bool, String> {
+    let (volume, numbers) = volume_of(run, state);
     let mut tree = Direct::on(volume, Backing::default);
     let done = run.ends.iter().rposition(|end| *end <= events).unwrap_or(0);
     let begun = done + usize::from(run.ends[done] < events);
@@ -87,32 +74,19 @@ fn judge(run: &Run, state: &State, events: usize, seed: usize, torn: bool) -> Ve
         numbers: &numbers,
         done,
         begun,
-        demand: demand(),
         torn,
-        pardoned: Vec::new(),
-        undeletable: false,
+        pardoned: false,
     };
     let verdict = found.check();
-    let (sound, undeletable) = (found.pardoned.is_empty(), found.undeletable);
-    let verdict = verdict.and_then(|()| match sound {
+    let whole = !found.pardoned;
+    let verdict = verdict.and_then(|()| match whole {
         true => use_and_remove(&mut tree, seed),
-        false if undeletable => Ok(()),
         false => remove(&mut tree, ""),
     });
-    verdict.map_err(|error| {
-        format!(
-            "after {done} operations ({events} of {} calls): {error}",
-            run.ends.last().unwrap()
-        )
-    })
-}
-
-fn demand() -> Demand {
-    match std::env::var("CMKFS_DEMAND").as_deref() {
-        Ok("unchanged") => Demand::Unchanged,
-        Ok("promised") => Demand::Promised,
-        _ => Demand::Everything,
-    }
+    let calls = run.ends.last().unwrap();
+    verdict
+        .map(|()| whole)
+        .map_err(|error| format!("after {done} operations ({events} of {calls} calls): {error}"))
 }
 
 /// How many states a history is cut into.
@@ -120,13 +94,12 @@ fn cuts() -> usize {
     std::env::var("CMKFS_CUTS").map_or(24, |cuts| cuts.parse().unwrap())
 }
 
-/// Cuts a history at many points, each in many ways.
-fn power_cuts(history: &[Operation], disk: Disk) -> Verdict {
-    let run = run(history);
+/// Cuts what was done at many points, each in many ways. What some of them leave is worked on again, and cut again.
+fn power_cuts(run: &Run, cuts: usize, disk: Disk, again: &[Operation]) -> Verdict {
     let recorded = run.recorder.history();
     let all = recorded.events.len();
     let mut points = Chance::new(0);
-    for seed in 0..cuts() {
+    for seed in 0..cuts {
         // The later, the more can be lost.
         let events = if seed % 3 == 0 {
             all
@@ -134,9 +107,13 @@ fn power_cuts(history: &[Operation], disk: Disk) -> Verdict {
             points.below(all + 1)
         };
         let state = cut(&recorded, events, disk, Chance::new(seed as u64));
-        judge(&run, &state, events, seed, disk.torn).map_err(|error| {
-            format!("cut {seed}: {error}\n{}", told(&recorded.events[..events]))
-        })?;
+        let told = |error| format!("cut {seed}: {error}\n{}", told(&recorded.events[..events]));
+        let whole = judge(run, &state, events, seed, disk.torn).map_err(told)?;
+        if whole && seed % 8 == 3 && !again.is_empty() {
+            let next = Run::on(volume_of(run, &state).0, again);
+            power_cuts(&next, cuts / 4, disk, &[])
+                .map_err(|error| told(format!("and then {error}\nwhich had begun with")))?;
+        }
     }
     Ok(())
 }
@@ -162,26 +139,26 @@ proptest! {
         failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_synced_survives_a_power_cut(history in histories(12)) {
-        let verdict = power_cuts(&history, JOURNAL);
+    fn what_was_synced_survives_a_power_cut(history in histories(12), again in histories(6)) {
+        let verdict = power_cuts(&run(&history), cuts(), JOURNAL, &again);
         prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
     }
 
     #[test]
-    fn what_was_synced_survives_where_sizes_come_before_data(history in histories(12)) {
-        let verdict = power_cuts(&history, Disk { ordered: false, ..JOURNAL });
+    fn what_was_synced_survives_where_sizes_come_before_data(history in histories(12), again in histories(6)) {
+        let verdict = power_cuts(&run(&history), cuts(), Disk { ordered: false, ..JOURNAL }, &again);
         prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
     }
 
     #[test]
-    fn what_was_synced_survives_torn_pages(history in histories(12)) {
-        let verdict = power_cuts(&history, Disk { torn: true, ordered: false, ..JOURNAL });
+    fn what_was_synced_survives_torn_pages(history in histories(12), again in histories(6)) {
+        let verdict = power_cuts(&run(&history), cuts(), Disk { torn: true, ordered: false, ..JOURNAL }, &again);
         prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
     }
 
     #[test]
-    fn what_was_synced_survives_where_names_wait_for_no_others(history in histories(12)) {
-        let verdict = power_cuts(&history, Disk { order: Order::Loose, ..JOURNAL });
+    fn what_was_synced_survives_where_names_wait_for_no_others(history in histories(12), again in histories(6)) {
+        let verdict = power_cuts(&run(&history), cuts(), Disk { order: Order::Loose, ..JOURNAL }, &again);
         prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
     }
 

@@ -117,8 +117,6 @@ pub struct Directory {
     pub entries: HashMap<String, Versions<Option<Id>>>,
     /// When a name was promised, by a sync of the directory or of what was made under it.
     pub promised: HashMap<String, Vec<Step>>,
-    /// When a sync of it, or of something below, returned: from then on it can be listed.
-    pub synced: Vec<Step>,
 }
 
 /// Where an object is to be found.
@@ -268,7 +266,6 @@ impl Model {
             self.links.get_mut(&next).unwrap().promised.push(step);
             let directory = self.directories.get_mut(&parent).unwrap();
             directory.promised.entry(name).or_default().push(step);
-            directory.synced.push(step);
             next = parent;
         }
     }
@@ -287,7 +284,6 @@ impl Model {
         let step = self.step;
         self.promise_birthplace(id);
         let directory = self.directories.get_mut(&id).unwrap();
-        directory.synced.push(step);
         for (name, known) in &directory.entries {
             directory
                 .promised

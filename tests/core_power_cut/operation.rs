@@ -1,14 +1,15 @@
 //! Random operations on a small tree, done on the core and written down in the model.
 
+use cmkfs::fs::backing::Backing;
 use cmkfs::fs::{HandleId, OpenFlags};
 use proptest::prelude::*;
 use rustix::io::Errno;
 
-use super::model::{Content, Model};
+use super::model::{Content, Directory, Model};
 use super::record::Recorder;
-use super::support::caller;
 use super::support::direct::Direct;
-use super::support::tree::{Answer, Mode, Range, Tree};
+use super::support::tree::{Answer, Mode, Range, Tree, snapshot};
+use super::support::{TestVolume, caller};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
@@ -147,6 +148,70 @@ pub struct Run {
 }
 
 impl Run {
+    /// Does a history on a volume, all of which is on the disk.
+    pub fn on(volume: TestVolume, history: &[Operation]) -> Self {
+        let recorder = Recorder::new(&volume.cipher());
+        let observer = recorder.clone();
+        let backing = move || Backing::observed(Box::new(observer.clone()));
+        let mut run = Self {
+            tree: Direct::on(volume, backing),
+            recorder,
+            model: Model::new(),
+            ends: Vec::new(),
+        };
+        run.open_all("");
+        run.find_all();
+        run.ends.push(run.recorder.history().events.len());
+        for operation in history {
+            run.step(operation);
+        }
+        run
+    }
+
+    /// A file whose header was lost has the size it is found with until somebody opens it.
+    fn open_all(&mut self, directory: &str) {
+        for name in self.tree.list(directory).unwrap() {
+            let path = format!("{directory}/{name}");
+            match self.tree.hold(&path) {
+                Err(Errno::ISDIR) => self.open_all(&path),
+                Err(Errno::LOOP) => {}
+                held => held.unwrap(),
+            }
+        }
+        self.tree.release_held();
+    }
+
+    /// Writes down in the model what is there.
+    fn find_all(&mut self) {
+        // Directories come before what is in them.
+        for (path, seen) in snapshot(&mut self.tree) {
+            let id = self.id(&path);
+            let known = self.model.links.contains_key(&id);
+            match seen.kind {
+                _ if known => {}
+                "directory" => drop(self.model.directories.insert(id, Directory::default())),
+                "symlink" => {
+                    let target = String::from_utf8(seen.content).unwrap();
+                    self.model.symlinks.insert(id, target);
+                }
+                _ => {
+                    let content = Content::new(&seen.content);
+                    self.model.make_file(id, content, seen.mode);
+                    for (name, value) in seen.xattrs {
+                        let name = String::from_utf8(name).unwrap();
+                        self.model.set_attribute(id, &name, Some(value));
+                    }
+                }
+            }
+            if known {
+                self.model.linked(&path, id);
+            } else {
+                self.model.born(&path, id);
+            }
+        }
+        self.model.synced_all();
+    }
+
     /// Does one operation. One that fails has changed nothing.
     pub fn step(&mut self, operation: &Operation) {
         self.model.step += 1;

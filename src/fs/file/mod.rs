@@ -302,6 +302,8 @@ impl Inner {
         if self.has_header && state.dirty && allows_more {
             core.backing.sync(&self.fd, true)?;
             self.placed_synced.fetch_max(self.placed, Ordering::AcqRel);
+            // The change that follows is not.
+            self.placed += 1;
         }
         self.stored = state;
         self.has_header = true;

@@ -64,6 +64,8 @@ impl OpenFile {
             let state = inner.changing(true);
             self.store_header(core, inner, state)?;
         }
+        // What was synced up to here did not bring it along.
+        inner.placed += 1;
         core.backing
             .truncate(&inner.fd, layout::backing_length(size))?;
         inner.size = size;
