@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::sync::Arc;
 
+use super::cache::{Cached, pages_of};
+use super::chance::Chance;
 use super::record::{Dentry, Event, History, Id, Kind, PAGE};
 
 /// Which changes of metadata may be missing.
@@ -51,50 +53,6 @@ pub struct Left {
     pub entries: BTreeMap<CString, Id>,
     pub size: u64,
     pub pages: BTreeMap<u64, Arc<[u8]>>,
-}
-
-/// Numbers that look random, and follow from a seed. How a seed chooses between old and new is a matter of its own taste:
-/// failures often need all but one thing old, or all but one thing new.
-#[derive(Debug, Clone)]
-pub struct Chance {
-    state: u64,
-    /// Of 16, how often the oldest and the newest are taken.
-    oldest: u64,
-    newest: u64,
-}
-
-impl Chance {
-    pub fn new(seed: u64) -> Self {
-        let (oldest, newest) =
-            [(0, 0), (14, 2), (2, 14), (8, 8), (12, 0), (0, 12)][seed as usize % 6];
-        Self {
-            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1),
-            oldest,
-            newest,
-        }
-    }
-
-    /// 0 up to `end`, which is left out.
-    pub fn below(&mut self, end: usize) -> usize {
-        // splitmix64
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end.max(1) as u64) as usize
-    }
-
-    /// One of so many, from the oldest to the newest.
-    fn choose(&mut self, count: usize) -> usize {
-        let taste = self.below(16) as u64;
-        if taste < self.oldest {
-            0
-        } else if taste < self.oldest + self.newest {
-            count - 1
-        } else {
-            self.below(count)
-        }
-    }
 }
 
 impl Event {
@@ -431,10 +389,6 @@ impl Cutter<'_> {
     }
 }
 
-fn pages_of(offset: u64, length: usize) -> std::ops::Range<u64> {
-    offset / PAGE as u64..(offset + length as u64).div_ceil(PAGE as u64)
-}
-
 fn apply(objects: &mut HashMap<Id, Left>, event: &Event) {
     let mut set = |(directory, name): &Dentry, id: Option<Id>| {
         let entries = &mut objects.get_mut(directory).unwrap().entries;
@@ -465,128 +419,5 @@ fn apply(objects: &mut HashMap<Id, Left>, event: &Event) {
             }
         }
         _ => {}
-    }
-}
-
-/// A file in the kernel's cache, and what of it may have reached the disk.
-struct Cached {
-    /// As the process sees it.
-    content: BTreeMap<u64, Arc<[u8]>>,
-    size: u64,
-    /// Sizes that may be found, with the event that they come from; the first is there at the least.
-    sizes: Vec<(usize, u64)>,
-    pages: BTreeMap<u64, CachedPage>,
-}
-
-#[derive(Default)]
-struct CachedPage {
-    /// The disk has a place for it.
-    mapped: bool,
-    /// What it is to be replaced by has a place of its own, which is not there yet.
-    detached: bool,
-    /// The oldest first.
-    versions: Vec<(usize, Arc<[u8]>)>,
-}
-
-fn zeros() -> Arc<[u8]> {
-    vec![0; PAGE].into()
-}
-
-impl Cached {
-    fn new(content: &[u8]) -> Self {
-        let mut file = Self {
-            content: BTreeMap::new(),
-            size: 0,
-            sizes: vec![(0, 0)],
-            pages: BTreeMap::new(),
-        };
-        file.write(0, 0, content, true);
-        file.sync(0);
-        file
-    }
-
-    fn write(&mut self, at: usize, offset: u64, data: &[u8], allocates: bool) {
-        for page in pages_of(offset, data.len()) {
-            let start = page * PAGE as u64;
-            let mut bytes = self
-                .content
-                .get(&page)
-                .map_or_else(|| vec![0; PAGE], |old| old.to_vec());
-            let from = offset.max(start);
-            let to = (offset + data.len() as u64).min(start + PAGE as u64);
-            bytes[(from - start) as usize..(to - start) as usize]
-                .copy_from_slice(&data[(from - offset) as usize..(to - offset) as usize]);
-            let bytes: Arc<[u8]> = bytes.into();
-            self.content.insert(page, Arc::clone(&bytes));
-            let cached = self.pages.entry(page).or_default();
-            if cached.versions.is_empty() {
-                cached.versions.push((0, zeros()));
-            }
-            if !cached.detached && (cached.mapped || allocates) {
-                cached.mapped = true;
-                cached.versions.push((at, bytes));
-            }
-        }
-        let end = offset + data.len() as u64;
-        if !data.is_empty() && end > self.size {
-            self.size = end;
-            if allocates {
-                self.sizes.push((at, end));
-            }
-        }
-    }
-
-    fn resize(&mut self, at: usize, length: u64, there: bool) {
-        let first = length.div_ceil(PAGE as u64);
-        if length < self.size && length % PAGE as u64 != 0 {
-            let (page, kept) = (length / PAGE as u64, (length % PAGE as u64) as usize);
-            if let Some(bytes) = self.content.get_mut(&page) {
-                let mut cut = bytes.to_vec();
-                cut[kept..].fill(0);
-                *bytes = cut.into();
-            }
-            if let Some(cached) = self.pages.get_mut(&page) {
-                if there {
-                    for (_, bytes) in &mut cached.versions {
-                        let mut cut = bytes.to_vec();
-                        cut[kept..].fill(0);
-                        *bytes = cut.into();
-                    }
-                } else if let (true, false, Some(bytes)) =
-                    (cached.mapped, cached.detached, self.content.get(&page))
-                {
-                    cached.versions.push((at, Arc::clone(bytes)));
-                }
-            }
-        }
-        self.drop_pages(first, u64::MAX, there);
-        self.size = length;
-        if there {
-            self.sizes = vec![(at, length)];
-        }
-    }
-
-    fn drop_pages(&mut self, from: u64, end: u64, there: bool) {
-        self.content.retain(|page, _| !(from..end).contains(page));
-        if there {
-            self.pages.retain(|page, _| !(from..end).contains(page));
-        } else {
-            self.pages
-                .range_mut(from..end)
-                .for_each(|(_, page)| page.detached = true);
-        }
-    }
-
-    fn sync(&mut self, at: usize) {
-        self.sizes = vec![(at, self.size)];
-        let page = |(page, bytes): (&u64, &Arc<[u8]>)| {
-            let cached = CachedPage {
-                mapped: true,
-                detached: false,
-                versions: vec![(at, Arc::clone(bytes))],
-            };
-            (*page, cached)
-        };
-        self.pages = self.content.iter().map(page).collect();
     }
 }

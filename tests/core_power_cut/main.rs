@@ -1,17 +1,20 @@
 //! A power cut in the core: the backing directory forgets what was not synced, in any way in which a real filesystem may
 //! (`cut` lists the rules), after random histories; what is left is opened, and held against what was promised.
 //!
-//! `record` keeps the history of the disk · `cut` makes of it what may be left · `build` puts that into a directory ·
-//! `operation` what is done · `model` what is promised · `check` whether that holds.
+//! `record` keeps the history of the disk · `cut` makes of it what may be left, `cache` of a file's content, by `chance` ·
+//! `build` puts that into a directory · `operation` what is done · `model` what is promised · `check` whether that holds.
 //!
-//! `PROPTEST_CASES` says how many histories; `CMKFS_CUTS` how many states each is cut into (24).
+//! `PROPTEST_CASES` says how many histories each test tries (40), `CMKFS_CUTS` into how many states each is cut (24).
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod build;
+mod cache;
+mod chance;
 mod check;
 mod cut;
+mod known;
 mod model;
 mod operation;
 mod record;
@@ -21,10 +24,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use build::build;
+use chance::Chance;
 use check::{Found, Verdict, remove, use_and_remove};
 use cmkfs::fs::backing::Backing;
 use cmkfs::volume;
-use cut::{Chance, Disk, Order, State, cut, kill};
+use cut::{Disk, Order, State, cut, kill};
 use operation::{Operation, Run, histories};
 use proptest::prelude::*;
 use record::Id;
@@ -89,6 +93,13 @@ fn judge(run: &Run, state: &State, events: usize, seed: usize, torn: bool) -> Re
         .map_err(|error| format!("after {done} operations ({events} of {calls} calls): {error}"))
 }
 
+fn cases() -> u32 {
+    match std::env::var("PROPTEST_CASES") {
+        Ok(_) => ProptestConfig::default().cases,
+        Err(_) => 40,
+    }
+}
+
 /// How many states a history is cut into.
 fn cuts() -> usize {
     std::env::var("CMKFS_CUTS").map_or(24, |cuts| cuts.parse().unwrap())
@@ -136,7 +147,7 @@ const JOURNAL: Disk = Disk {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+        cases: cases(), failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_synced_survives_a_power_cut(history in histories(12), again in histories(6)) {
