@@ -257,7 +257,16 @@ fn check_content(content: &[u8], allowed: &[&Content]) -> Verdict {
                 .any(|end| starts_like(*end) && bytes[*end..].iter().all(|byte| *byte == 0))
         });
         if !sound {
-            return Err(format!("block {block} is none of its versions"));
+            let like = allowed.iter().map(|version| {
+                let version = version.block(block as u64);
+                let same = bytes.iter().zip(&version);
+                same.take_while(|(found, written)| found == written).count()
+            });
+            let like: Vec<_> = like.collect();
+            let zeros = bytes.iter().filter(|byte| **byte == 0).count();
+            return Err(format!(
+                "block {block} is none of its versions, but like them for {like:?} bytes, and has {zeros} zeros"
+            ));
         }
     }
     Ok(())
