@@ -32,6 +32,14 @@ impl Filesystem {
         }
     }
 
+    fn make(self, image: &Path) {
+        let mut mkfs = Command::new(format!("mkfs.{}", self.name()));
+        if self == Self::Xfs {
+            mkfs.args(["-m", "reflink=1", "-s", "size=4096"]);
+        }
+        succeed(mkfs.arg("-q").arg(image));
+    }
+
     /// A disk and its clone have the same identity, which xfs does not like.
     const fn options(self) -> &'static str {
         match self {
@@ -51,7 +59,8 @@ struct Attached {
 impl Attached {
     fn new(image: &Path, mountpoint: &Path, filesystem: Filesystem) -> Self {
         let mut losetup = Command::new("losetup");
-        losetup.args(["--find", "--show", "--direct-io=on"]).arg(image);
+        // A cloned image would be given larger sectors than the same image before.
+        losetup.args(["--find", "--show", "--direct-io=on", "--sector-size=4096"]).arg(image);
         let output = losetup.output().expect("losetup, of the package mount");
         assert!(
             output.status.success(),
@@ -95,7 +104,7 @@ impl Pool {
         let (image, mountpoint) = (folder.join("pool.image"), folder.join("pool"));
         sparse(&image, POOL_SIZE);
         fs::create_dir(&mountpoint).unwrap();
-        succeed(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image));
+        Filesystem::Xfs.make(&image);
         Self(Attached::new(&image, &mountpoint, Filesystem::Xfs))
     }
 
@@ -107,8 +116,7 @@ impl Pool {
     pub fn disk(&self, name: &str, filesystem: Filesystem, mountpoint: &Path) -> Disk {
         let image = self.image(name);
         sparse(&image, DISK_SIZE);
-        let mut mkfs = Command::new(format!("mkfs.{}", filesystem.name()));
-        succeed(mkfs.arg("-q").arg(&image));
+        filesystem.make(&image);
         let disk = self.boot(name, filesystem, mountpoint);
         let _ = fs::remove_dir(mountpoint.join("lost+found"));
         disk

@@ -79,7 +79,8 @@ fn cut_often(filesystem: Filesystem) {
             begun.elapsed()
         );
         for problem in &problems {
-            let text: String = problem.text.chars().take(1500).collect();
+            let text = problem.text.replace(names::LONG, "…");
+            let text: String = text.chars().take(1500).collect();
             println!("  {} {text}", if problem.broken { "BROKEN" } else { "unsynced" });
         }
         found.extend(problems);
@@ -253,6 +254,16 @@ fn check_cut(volume: &Volume, ledgers: &[Ledger], cut: &Cut, seed: u64) -> Vec<P
         if again.len() != problems.len() {
             let text = format!("{} problems were {} before a remount: {again:#?}", again.len(), problems.len());
             problems.push(Problem { broken: true, text });
+        }
+    }
+    if std::env::var_os("CMKFS_POWER_LOOK").is_some() && !problems.is_empty() {
+        for problem in &problems {
+            println!("LOOK {}", problem.text.chars().take(300).collect::<String>());
+            let path = problem.text.split(": ").next().unwrap().split(" (object").next().unwrap();
+            let Ok(metadata) = std::fs::symlink_metadata(path) else { continue };
+            use std::os::unix::fs::MetadataExt;
+            let out = succeed(std::process::Command::new("find").arg(volume.ciphertext()).args(["-inum", &metadata.ino().to_string(), "-exec", "sh", "-c", "stat \"$1\"; if [ -d \"$1\" ]; then ls -lai \"$1\"; xxd \"$1/cmkfs.dir\" | head -40; else xxd \"$1\" | head -40; fi", "x", "{}", ";"]));
+            println!("{out}");
         }
     }
     problems.extend(check::use_and_empty(&volume.mountpoint()));

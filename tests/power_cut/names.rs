@@ -16,6 +16,9 @@ const FOLDERS: usize = 12;
 const NAMES: usize = 10;
 const ATTRIBUTES: usize = 4;
 
+/// Two of these make a name that does not fit into one of the backing directory.
+pub const LONG: &str = "a name so long that it has to be kept in a file of its own, beside what has it, because its ciphertext is no name";
+
 struct Folder {
     above: Id,
     name: String,
@@ -84,7 +87,7 @@ impl<'a> Names<'a> {
     fn name(&mut self) -> String {
         let number = self.random.below(NAMES);
         match self.random.below(4) {
-            0 => format!("{number}{}", "long".repeat(50)),
+            0 => format!("{number}{LONG}{LONG}"),
             _ => format!("n{number}"),
         }
     }
