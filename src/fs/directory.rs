@@ -182,13 +182,15 @@ fn read_state(core: &Core, directory: impl AsFd) -> FsResult<(Arc<Object>, Seale
     Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])
 }
 
-/// Writes the header of a new directory into it.
+/// Writes the header of a new directory into it, and puts it on the disk: what is in a directory without one cannot be
+/// reached, and so not be removed either, and a file that had been synced elsewhere may be moved into it.
 pub fn write_header(
     core: &Core,
     directory: impl AsFd,
     binding: &KeyBinding,
 ) -> FsResult<DirectoryHeader> {
-    let (header, _) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    let (header, file) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    core.backing.sync(file, true)?;
     Ok(header)
 }
 

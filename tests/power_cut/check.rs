@@ -48,7 +48,7 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
     for name in &listed {
         let may_be = known.names.get(name).is_some_and(|choice| choice.all().iter().any(Option::is_some));
         if !may_be {
-            report(problems, path, true, format!("{name} is there, and should not be"));
+            report(problems, path, true, format!("{name} is there, and should not be; {}", model.story(id)));
         }
     }
     for (name, choice) in &known.names {
@@ -66,7 +66,7 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
         }
         let Some(metadata) = metadata else {
             if !choice.allows(&None) {
-                report(problems, path, true, format!("{name} is lost; it was {:?}", choice.all()));
+                report(problems, path, true, format!("{name} is lost; it was {:?}; {}", choice.all(), model.story(id)));
             }
             continue;
         };

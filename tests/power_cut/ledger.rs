@@ -53,6 +53,23 @@ pub enum Event {
     Committed(u64),
 }
 
+impl Event {
+    /// Whether it is about an object.
+    pub fn concerns(&self, id: Id) -> bool {
+        match self {
+            Self::Link(folder, _, object) => [*folder, *object].contains(&id),
+            Self::Make(object, _)
+            | Self::Unlink(object, _)
+            | Self::Write { file: object, .. }
+            | Self::Resize(object, _)
+            | Self::Punch(object, _)
+            | Self::Attribute(object, ..)
+            | Self::Synced { object, .. } => *object == id,
+            Self::Commit(_) | Self::Committed(_) => false,
+        }
+    }
+}
+
 /// The events of one worker.
 #[derive(Debug, Default)]
 pub struct Ledger(Mutex<Vec<Event>>);

@@ -260,9 +260,10 @@ fn check_cut(volume: &Volume, ledgers: &[Ledger], cut: &Cut, seed: u64) -> Vec<P
         for problem in &problems {
             println!("LOOK {}", problem.text.chars().take(300).collect::<String>());
             let path = problem.text.split(": ").next().unwrap().split(" (object").next().unwrap();
+            let path = &if problem.text.contains("base-shm") { format!("{path}/base-shm") } else { path.to_owned() };
             let Ok(metadata) = std::fs::symlink_metadata(path) else { continue };
             use std::os::unix::fs::MetadataExt;
-            let out = succeed(std::process::Command::new("find").arg(volume.ciphertext()).args(["-inum", &metadata.ino().to_string(), "-exec", "sh", "-c", "stat \"$1\"; if [ -d \"$1\" ]; then ls -lai \"$1\"; xxd \"$1/cmkfs.dir\" | head -40; else xxd \"$1\" | head -40; fi", "x", "{}", ";"]));
+            let out = succeed(std::process::Command::new("find").arg(volume.ciphertext()).args(["-inum", &metadata.ino().to_string(), "-exec", "sh", "-c", "stat \"$1\"; if [ -d \"$1\" ]; then ls -lai \"$1\"; xxd \"$1/cmkfs.dir\" | head -40; else xxd \"$1\" | head -6;  xxd \"$1\" | grep -v \"0000 0000 0000 0000 0000 0000 0000 0000\" | cut -c1-80 | (head -4; echo; tail -3); fi", "x", "{}", ";"]));
             println!("{out}");
         }
     }

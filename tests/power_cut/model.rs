@@ -55,6 +55,8 @@ pub struct Object {
 pub struct Model {
     worker: u32,
     objects: HashMap<Id, Object>,
+    events: Vec<Event>,
+    before: usize,
     /// Rows of a database: the last that was committed, and the last that was begun.
     pub rows: (u64, u64),
 }
@@ -62,18 +64,28 @@ pub struct Model {
 impl Model {
     /// What may be found if the power was cut between these two positions of the ledger.
     pub fn replay(worker: u32, ledger: &Ledger, before: usize, after: usize) -> Self {
-        let mut model = Self { worker, objects: HashMap::new(), rows: (0, 0) };
+        let events = ledger.first(after);
+        let mut model = Self { worker, objects: HashMap::new(), events: Vec::new(), before, rows: (0, 0) };
         model.make(TOP, Kind::Folder);
         model.object(TOP).anchored = true;
-        for (at, event) in ledger.first(after).into_iter().enumerate() {
-            model.apply(at as u64, event, at < before);
+        for (at, event) in events.iter().enumerate() {
+            model.apply(at as u64, event.clone(), at < before);
         }
+        model.events = events;
         model
     }
 
     /// An object.
     pub fn get(&self, id: Id) -> &Object {
         &self.objects[&id]
+    }
+
+    /// The last that happened to an object.
+    pub fn story(&self, id: Id) -> String {
+        let events = self.events.iter().enumerate().filter(|(_, event)| event.concerns(id));
+        let mut told: Vec<_> = events.map(|(at, event)| format!("{at} {event:?}")).collect();
+        let told = told.split_off(told.len().saturating_sub(16));
+        format!("cut at {} of {}; of {id}: {}", self.before, self.events.len(), told.join("; "))
     }
 
     /// How many objects were ever made.

@@ -109,5 +109,9 @@ pub fn wrong(folder: &Path, rows: (u64, u64)) -> Option<String> {
         }
         Ok(())
     };
-    look().err().map(|error: String| format!("the database: {error}"))
+    let readable = |name: &str| std::fs::read(folder.join(name)).map(|bytes| bytes.len());
+    look().err().map(|error: String| {
+        let files = ["base", "base-wal", "base-shm", "base-journal"].map(|name| (name, readable(name)));
+        format!("the database, rows {rows:?}: {error}; its files: {files:?}")
+    })
 }

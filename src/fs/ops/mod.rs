@@ -35,7 +35,6 @@ use self::sealing::Sealer;
 pub use self::withdraw::{Withdrawn, WithdrawnName};
 use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
-use super::directory::own_name;
 use super::error::FsResult;
 use super::file::{OpenFile, backing_length};
 use super::inodes::{Inode, Inodes};
@@ -46,7 +45,6 @@ use super::settings::Settings;
 use super::types::{Attributes, Figures, FileKind, FileTime, NodeId};
 use crate::format::header::KeyBinding;
 use crate::format::layout;
-use crate::format::names::DIRECTORY_FILE;
 use crate::format::symlink::Stored;
 use crate::ids::VolumeId;
 
@@ -129,10 +127,6 @@ impl FileSystem {
             descriptors: RecentDescriptors::new(0),
         };
         super::directory::write_header(&core, root, binding)?;
-        let header = core
-            .backing
-            .open(root, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?;
-        core.backing.sync(&header, false)?;
         Ok(core.backing.sync(root, false)?)
     }
 
@@ -234,7 +228,7 @@ impl FileSystem {
         Ok(parent.header(&self.core)?.binding.clone())
     }
 
-    /// Makes durable the headers of all directories above. What is synced below can then be read after a power cut.
+    /// Makes durable the entries of all directories above. What is synced below can then be reached after a power cut.
     fn sync_ancestors(&self, inode: &Arc<Inode>) -> FsResult<()> {
         let mut next = Some(Arc::clone(inode));
         if self.core.read_only {
@@ -247,12 +241,6 @@ impl FileSystem {
             let backing = &self.core.backing;
             if made || made_below {
                 let fd = directory.descriptor(&self.core)?;
-                if made {
-                    backing.sync(
-                        backing.open(&fd, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?,
-                        false,
-                    )?;
-                }
                 backing.sync(
                     backing.reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?,
                     false,
