@@ -9,7 +9,7 @@ use crate::content::BLOCK;
 use crate::ledger::{Id, Kind, TOP};
 use crate::model::{Model, Object};
 use crate::names::attribute_value;
-use crate::{pattern, sqlite};
+use crate::{is_plain, pattern, sqlite};
 
 /// Something that should not be.
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ fn object(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
         }
         Kind::File => {
             let mut found = Vec::new();
-            content(&mut found, path, known);
+            content(&mut found, path, known, &model.story(id));
             attributes(&mut found, path, known);
             problems.extend(found.into_iter().map(|problem| named(path, id, problem)));
         }
@@ -117,14 +117,15 @@ fn named(path: &Path, id: Id, problem: Problem) -> Problem {
     Problem { text: format!("{} (object {id}): {}", path.display(), problem.text), ..problem }
 }
 
-fn content(problems: &mut Vec<Problem>, path: &Path, known: &Object) {
+fn content(problems: &mut Vec<Problem>, path: &Path, known: &Object, story: &str) {
     let content = &known.content;
     let mut problem = |broken, text| problems.push(Problem { broken, text });
     // Directly: a block that cannot be read should not take others along that are read with it.
-    let open = || OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path);
+    let flags = if is_plain() { 0 } else { libc::O_DIRECT };
+    let open = || OpenOptions::new().read(true).custom_flags(flags).open(path);
     let (file, size) = match open().and_then(|file| Ok((file.metadata()?.len(), file)).map(|(size, file)| (file, size))) {
         Ok(opened) => opened,
-        Err(error) => return problem(content.covered, format!("cannot be opened: {error}")),
+        Err(error) => return problem(content.covered, format!("cannot be opened: {error}; {story}")),
     };
     if let Some(wrong) = content.wrong_size(size) {
         problem(true, wrong);
