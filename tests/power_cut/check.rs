@@ -27,13 +27,19 @@ pub fn check(top: &Path, model: &Model) -> Vec<Problem> {
     }
     if model.rows.1 > 0 {
         let text = sqlite::wrong(top, model.rows);
-        problems.extend(text.map(|text| Problem { broken: true, text: format!("{}: {text}", top.display()) }));
+        problems.extend(text.map(|text| Problem {
+            broken: true,
+            text: format!("{}: {text}", top.display()),
+        }));
     }
     problems
 }
 
 fn report(problems: &mut Vec<Problem>, path: &Path, broken: bool, text: impl std::fmt::Display) {
-    problems.push(Problem { broken, text: format!("{}: {text}", path.display()) });
+    problems.push(Problem {
+        broken,
+        text: format!("{}: {text}", path.display()),
+    });
 }
 
 fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durable: bool) {
@@ -41,14 +47,38 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
     let listed: io::Result<Vec<_>> = fs::read_dir(path).and_then(Iterator::collect);
     let listed = match listed {
         Ok(listed) => listed,
-        Err(error) => return report(problems, path, durable, format!("cannot be listed: {error}")),
+        Err(error) => {
+            return report(
+                problems,
+                path,
+                durable,
+                format!("cannot be listed: {error}"),
+            );
+        }
     };
-    let listed: Vec<String> =
-        listed.into_iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let listed: Vec<String> = listed
+        .into_iter()
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
     for name in &listed {
-        let may_be = known.names.get(name).is_some_and(|choice| choice.all().iter().any(Option::is_some));
-        if !may_be {
-            report(problems, path, true, format!("{name} is there, and should not be; {}", model.story(id)));
+        let may_be = known
+            .names
+            .get(name)
+            .is_some_and(|choice| choice.all().iter().any(Option::is_some));
+        // btrfs brings names back by which a file was synced before it was renamed, without cmkfs as well.
+        let was = || {
+            known
+                .former
+                .get(name)
+                .is_some_and(|former| !former.is_empty())
+        };
+        if !may_be && !(model.names_return && was()) {
+            report(
+                problems,
+                path,
+                true,
+                format!("{name} is there, and should not be; {}", model.story(id)),
+            );
         }
     }
     for (name, choice) in &known.names {
@@ -57,16 +87,39 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
             Ok(metadata) => Some(metadata),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
             Err(error) => {
-                report(problems, path, !choice.allows(&None), format!("{name}: {error}"));
+                report(
+                    problems,
+                    path,
+                    !choice.allows(&None),
+                    format!("{name}: {error}"),
+                );
                 continue;
             }
         };
         if metadata.is_some() != listed.contains(name) {
-            report(problems, path, true, format!("{name}: listed {}, but found {}", listed.contains(name), metadata.is_some()));
+            report(
+                problems,
+                path,
+                true,
+                format!(
+                    "{name}: listed {}, but found {}",
+                    listed.contains(name),
+                    metadata.is_some()
+                ),
+            );
         }
         let Some(metadata) = metadata else {
             if !choice.allows(&None) {
-                report(problems, path, true, format!("{name} is lost; it was {:?}; {}", choice.all(), model.story(id)));
+                report(
+                    problems,
+                    path,
+                    true,
+                    format!(
+                        "{name} is lost; it was {:?}; {}",
+                        choice.all(),
+                        model.story(id)
+                    ),
+                );
             }
             continue;
         };
@@ -77,16 +130,27 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
             Kind::Symlink(_) => metadata.is_symlink(),
         };
         // The one of those that may be there that it looks like most.
-        let found = choice.all().iter().flatten().rev().filter(|id| is_kind(id)).map(|id| {
-            let mut found = Vec::new();
-            object(&mut found, &place, model, *id, durable);
-            found
-        });
+        let found = choice
+            .all()
+            .iter()
+            .flatten()
+            .rev()
+            .filter(|id| is_kind(id))
+            .map(|id| {
+                let mut found = Vec::new();
+                object(&mut found, &place, model, *id, durable);
+                found
+            });
         match found.min_by_key(Vec::len) {
             Some(found) => problems.extend(found),
             None => problems.push(Problem {
                 broken: true,
-                text: format!("{} is a {:?}; it may be {:?}", place.display(), metadata.file_type(), choice.all()),
+                text: format!(
+                    "{} is a {:?}; it may be {:?}",
+                    place.display(),
+                    metadata.file_type(),
+                    choice.all()
+                ),
             }),
         }
     }
@@ -99,8 +163,14 @@ fn object(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
         Kind::Symlink(target) => {
             let problem = match fs::read_link(path) {
                 Ok(found) if found.as_os_str() == &**target => return,
-                Ok(found) => Problem { broken: true, text: format!("leads to {found:?}, not to {target}") },
-                Err(error) => Problem { broken: durable, text: error.to_string() },
+                Ok(found) => Problem {
+                    broken: true,
+                    text: format!("leads to {found:?}, not to {target}"),
+                },
+                Err(error) => Problem {
+                    broken: durable,
+                    text: error.to_string(),
+                },
             };
             problems.push(named(path, id, problem));
         }
@@ -114,7 +184,10 @@ fn object(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
 }
 
 fn named(path: &Path, id: Id, problem: Problem) -> Problem {
-    Problem { text: format!("{} (object {id}): {}", path.display(), problem.text), ..problem }
+    Problem {
+        text: format!("{} (object {id}): {}", path.display(), problem.text),
+        ..problem
+    }
 }
 
 fn content(problems: &mut Vec<Problem>, path: &Path, known: &Object, story: &str) {
@@ -123,9 +196,16 @@ fn content(problems: &mut Vec<Problem>, path: &Path, known: &Object, story: &str
     // Directly: a block that cannot be read should not take others along that are read with it.
     let flags = if is_plain() { 0 } else { libc::O_DIRECT };
     let open = || OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let (file, size) = match open().and_then(|file| Ok((file.metadata()?.len(), file)).map(|(size, file)| (file, size))) {
+    let (file, size) = match open()
+        .and_then(|file| Ok((file.metadata()?.len(), file)).map(|(size, file)| (file, size)))
+    {
         Ok(opened) => opened,
-        Err(error) => return problem(content.covered, format!("cannot be opened: {error}; {story}")),
+        Err(error) => {
+            return problem(
+                content.covered,
+                format!("cannot be opened: {error}; {story}"),
+            );
+        }
     };
     if let Some(wrong) = content.wrong_size(size) {
         problem(true, wrong);
@@ -140,7 +220,9 @@ fn content(problems: &mut Vec<Problem>, path: &Path, known: &Object, story: &str
                 let text = format!("block {block}: {error}; {}", content.describe(block));
                 problem(content.covers(block), text);
             }
-            (Some(whole), Ok(())) if whole.get(start as usize..start as usize + length) != Some(&bytes) => {
+            (Some(whole), Ok(()))
+                if whole.get(start as usize..start as usize + length) != Some(&bytes) =>
+            {
                 problem(true, format!("block {block}: read directly it is another"));
             }
             (_, Ok(())) => {
@@ -159,16 +241,25 @@ fn attributes(problems: &mut Vec<Problem>, path: &Path, known: &Object) {
         match rustix::fs::getxattr(path, &**name, &mut value[..]) {
             Ok(length) => {
                 value.truncate(length);
-                let is = |event: &Option<u64>| event.is_some_and(|event| attribute_value(event) == value);
+                let is = |event: &Option<u64>| {
+                    event.is_some_and(|event| attribute_value(event) == value)
+                };
                 if !choice.all().iter().any(is) {
-                    let text = format!("{name} is {}, not {:?}", pattern::describe(0, &value), choice.all());
+                    let text = format!(
+                        "{name} is {}, not {:?}",
+                        pattern::describe(0, &value),
+                        choice.all()
+                    );
                     problems.push(Problem { broken: true, text });
                 }
             }
             Err(rustix::io::Errno::NODATA) if !durable => {}
             Err(error) => {
                 let text = format!("{name}: {error}; it was {:?}", choice.all());
-                problems.push(Problem { broken: durable, text });
+                problems.push(Problem {
+                    broken: durable,
+                    text,
+                });
             }
         }
     }
@@ -185,7 +276,10 @@ pub fn use_and_empty(root: &Path) -> Vec<Problem> {
             file.sync_all()
         });
         if let Err(error) = made {
-            problems.push(Problem { broken: true, text: format!("{} cannot be made: {error}", path.display()) });
+            problems.push(Problem {
+                broken: true,
+                text: format!("{} cannot be made: {error}", path.display()),
+            });
         }
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -194,7 +288,11 @@ pub fn use_and_empty(root: &Path) -> Vec<Problem> {
         }
     }
     for entry in fs::read_dir(root).unwrap() {
-        let output = std::process::Command::new("rm").arg("-rf").arg(entry.unwrap().path()).output().unwrap();
+        let output = std::process::Command::new("rm")
+            .arg("-rf")
+            .arg(entry.unwrap().path())
+            .output()
+            .unwrap();
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             problems.push(Problem { broken: true, text });
@@ -202,7 +300,10 @@ pub fn use_and_empty(root: &Path) -> Vec<Problem> {
     }
     let left = fs::read_dir(root).unwrap().count();
     if left > 0 {
-        problems.push(Problem { broken: true, text: format!("{left} names are left in the root") });
+        problems.push(Problem {
+            broken: true,
+            text: format!("{left} names are left in the root"),
+        });
     }
     problems
 }

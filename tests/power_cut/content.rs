@@ -36,7 +36,10 @@ pub struct Content {
 
 impl Block {
     const fn new() -> Self {
-        Self { versions: Vec::new(), mapped: false }
+        Self {
+            versions: Vec::new(),
+            mapped: false,
+        }
     }
 
     fn now(&self) -> &[u8] {
@@ -45,24 +48,36 @@ impl Block {
 
     /// fsync has covered something here.
     pub fn is_covered(&self) -> bool {
-        self.versions.first().is_some_and(|version| version.what == DURABLE)
+        self.versions
+            .first()
+            .is_some_and(|version| version.what == DURABLE)
     }
 
     /// Whether these bytes are one of the versions.
     fn allows(&self, found: &[u8]) -> bool {
         let nothing: &[u8] = &[];
         let older = (!self.is_covered()).then_some(nothing);
-        let versions: Vec<&[u8]> =
-            self.versions.iter().map(|version| &*version.bytes).chain(older).collect();
+        let versions: Vec<&[u8]> = self
+            .versions
+            .iter()
+            .map(|version| &*version.bytes)
+            .chain(older)
+            .collect();
         let is = |version: &[u8], range: Range<usize>| {
-            range.clone().all(|at| found[at] == version.get(at).copied().unwrap_or(0))
+            range
+                .clone()
+                .all(|at| found[at] == version.get(at).copied().unwrap_or(0))
         };
         if versions.iter().any(|version| is(version, 0..found.len())) {
             return true;
         }
-        let words = (0..found.len()).step_by(WORD).map(|at| at..(at + WORD).min(found.len()));
+        let words = (0..found.len())
+            .step_by(WORD)
+            .map(|at| at..(at + WORD).min(found.len()));
         self.mapped
-            && words.into_iter().all(|word| versions.iter().any(|version| is(version, word.clone())))
+            && words
+                .into_iter()
+                .all(|word| versions.iter().any(|version| is(version, word.clone())))
     }
 
     fn describe(&self, start: u64) -> String {
@@ -72,10 +87,21 @@ impl Block {
             .rev()
             .take(8)
             .rev()
-            .map(|version| format!("{} {} = {}", version.what, version.event, pattern::describe(start, &version.bytes)))
+            .map(|version| {
+                format!(
+                    "{} {} = {}",
+                    version.what,
+                    version.event,
+                    pattern::describe(start, &version.bytes)
+                )
+            })
             .collect();
         let mapped = if self.mapped { ", mapped" } else { "" };
-        format!("of {} versions{mapped}: {}", self.versions.len(), versions.join(" | "))
+        format!(
+            "of {} versions{mapped}: {}",
+            self.versions.len(),
+            versions.join(" | ")
+        )
     }
 }
 
@@ -84,7 +110,11 @@ const DURABLE: &str = "durable";
 impl Content {
     /// An empty file.
     pub fn new() -> Self {
-        Self { blocks: Vec::new(), sizes: vec![0], covered: false }
+        Self {
+            blocks: Vec::new(),
+            sizes: vec![0],
+            covered: false,
+        }
     }
 
     fn size(&self) -> u64 {
@@ -100,7 +130,11 @@ impl Content {
     }
 
     fn push(&mut self, block: u64, bytes: Vec<u8>, what: &'static str, event: u64) {
-        self.block(block).versions.push(Version { bytes: bytes.into(), what, event });
+        self.block(block).versions.push(Version {
+            bytes: bytes.into(),
+            what,
+            event,
+        });
     }
 
     pub fn write(&mut self, tag: u32, event: u64, range: &Range<u64>, mapped: bool) {
@@ -112,7 +146,12 @@ impl Content {
             bytes.resize(bytes.len().max((to - start) as usize), 0);
             bytes[(from - start) as usize..(to - start) as usize]
                 .copy_from_slice(&new[(from - range.start) as usize..(to - range.start) as usize]);
-            self.push(block, bytes, if mapped { "mapped" } else { "written" }, event);
+            self.push(
+                block,
+                bytes,
+                if mapped { "mapped" } else { "written" },
+                event,
+            );
             self.block(block).mapped |= mapped;
         }
         self.sizes.push(self.size().max(range.end));
@@ -146,7 +185,9 @@ impl Content {
         self.covered = true;
         for block in &mut self.blocks {
             if block.versions.len() > 1 || !block.is_covered() {
-                block.versions.drain(..block.versions.len().saturating_sub(1));
+                block
+                    .versions
+                    .drain(..block.versions.len().saturating_sub(1));
                 if let Some(version) = block.versions.first_mut() {
                     version.what = DURABLE;
                 }
@@ -166,7 +207,9 @@ impl Content {
 
     /// Whether fsync has covered a block.
     pub fn covers(&self, block: u64) -> bool {
-        self.blocks.get(block as usize).is_some_and(Block::is_covered)
+        self.blocks
+            .get(block as usize)
+            .is_some_and(Block::is_covered)
     }
 
     /// What is wrong with a block's bytes.
@@ -175,7 +218,11 @@ impl Content {
         let known = self.blocks.get(block as usize).unwrap_or(&none);
         (!known.allows(found)).then(|| {
             let start = block * BLOCK;
-            format!("it holds {}, {}", pattern::describe(start, found), known.describe(start))
+            format!(
+                "it holds {}, {}",
+                pattern::describe(start, found),
+                known.describe(start)
+            )
         })
     }
 

@@ -60,7 +60,9 @@ impl Attached {
     fn new(image: &Path, mountpoint: &Path, filesystem: Filesystem) -> Self {
         let mut losetup = Command::new("losetup");
         // A cloned image would be given larger sectors than the same image before.
-        losetup.args(["--find", "--show", "--direct-io=on", "--sector-size=4096"]).arg(image);
+        losetup
+            .args(["--find", "--show", "--direct-io=on", "--sector-size=4096"])
+            .arg(image);
         let output = losetup.output().expect("losetup, of the package mount");
         assert!(
             output.status.success(),
@@ -68,13 +70,21 @@ impl Attached {
             String::from_utf8_lossy(&output.stderr)
         );
         let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        let attached = Self { device, mountpoint: mountpoint.to_owned() };
+        let attached = Self {
+            device,
+            mountpoint: mountpoint.to_owned(),
+        };
         if filesystem == Filesystem::Btrfs {
             // It remembers disks that are gone, and takes no older one of the same identity for them.
             succeed(Command::new("btrfs").args(["device", "scan", "--forget"]));
         }
         let kind = ["-t", filesystem.name(), "-o", filesystem.options()];
-        succeed(Command::new("mount").args(kind).arg(&attached.device).arg(mountpoint));
+        succeed(
+            Command::new("mount")
+                .args(kind)
+                .arg(&attached.device)
+                .arg(mountpoint),
+        );
         attached
     }
 }
@@ -90,7 +100,9 @@ impl Drop for Attached {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+        let _ = Command::new("losetup")
+            .args(["--detach", &self.device])
+            .status();
     }
 }
 
@@ -125,7 +137,9 @@ impl Pool {
     /// Mounts a disk as it is found after a power cut.
     pub fn boot(&self, name: &str, filesystem: Filesystem, mountpoint: &Path) -> Disk {
         let image = self.image(name);
-        Disk { _attached: Attached::new(&image, mountpoint, filesystem) }
+        Disk {
+            _attached: Attached::new(&image, mountpoint, filesystem),
+        }
     }
 
     /// Keeps what a disk holds at this moment as another.
@@ -162,7 +176,9 @@ pub fn needs() {
         ("prlimit", "util-linux"),
         ("sqlite3", "sqlite3"),
     ] {
-        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+        let found = Command::new("sh")
+            .args(["-c", &format!("command -v {program}")])
+            .output();
         assert!(
             found.unwrap().status.success(),
             "{program} is missing: apt-get install {package}"

@@ -25,9 +25,17 @@ pub struct Shape {
 }
 
 /// Large files, several groups each.
-pub const LARGE: Shape = Shape { files: 6, limit: 1 << 20, open: 4 };
+pub const LARGE: Shape = Shape {
+    files: 6,
+    limit: 1 << 20,
+    open: 4,
+};
 /// More files than may wait for their seal.
-pub const SMALL: Shape = Shape { files: 160, limit: 20_000, open: 5 };
+pub const SMALL: Shape = Shape {
+    files: 160,
+    limit: 20_000,
+    open: 5,
+};
 
 struct One {
     id: Id,
@@ -47,8 +55,21 @@ pub struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub fn new(worker: u32, shape: Shape, folder: PathBuf, ledger: &'a Ledger, random: Random) -> Self {
-        Self { worker, shape, folder, ledger, random, files: Vec::new() }
+    pub fn new(
+        worker: u32,
+        shape: Shape,
+        folder: PathBuf,
+        ledger: &'a Ledger,
+        random: Random,
+    ) -> Self {
+        Self {
+            worker,
+            shape,
+            folder,
+            ledger,
+            random,
+            files: Vec::new(),
+        }
     }
 
     /// Does something with some file.
@@ -57,7 +78,13 @@ impl<'a> Files<'a> {
             self.create();
         }
         let mut at = self.random.below(self.files.len());
-        if self.files.iter().filter(|file| file.handle.is_some()).count() >= self.shape.open {
+        if self
+            .files
+            .iter()
+            .filter(|file| file.handle.is_some())
+            .count()
+            >= self.shape.open
+        {
             let open = |(n, file): (usize, &One)| file.handle.is_some().then_some(n);
             let opened: Vec<usize> = self.files.iter().enumerate().filter_map(open).collect();
             at = *self.random.of(&opened);
@@ -66,7 +93,10 @@ impl<'a> Files<'a> {
             }
         }
         if self.files[at].handle.is_none() {
-            let file = OpenOptions::new().read(true).write(true).open(&self.files[at].path);
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&self.files[at].path);
             self.files[at].handle = Some(file.unwrap());
         }
         self.change(at);
@@ -81,21 +111,35 @@ impl<'a> Files<'a> {
         let handle = File::create_new(&path).unwrap();
         if self.random.below(4) > 0 {
             handle.sync_all().unwrap();
-            self.ledger.push(Event::Synced { object: id, folder: TOP, attributes: true });
+            self.ledger.push(Event::Synced {
+                object: id,
+                folder: TOP,
+                attributes: true,
+            });
         }
         if self.random.below(4) > 0 {
             File::open(&self.folder).unwrap().sync_all().unwrap();
-            self.ledger.push(Event::Synced { object: TOP, folder: TOP, attributes: true });
+            self.ledger.push(Event::Synced {
+                object: TOP,
+                folder: TOP,
+                attributes: true,
+            });
         }
         // That one may only be written.
         drop(handle);
-        self.files.push(One { id, path, handle: None, size: 0 });
+        self.files.push(One {
+            id,
+            path,
+            handle: None,
+            size: 0,
+        });
     }
 
     fn change(&mut self, at: usize) {
         let size = self.files[at].size;
         let room = self.shape.limit - size;
-        let growth = |random: &mut Random, most: u64| (random.below(most as usize) as u64 + 1).min(room);
+        let growth =
+            |random: &mut Random, most: u64| (random.below(most as usize) as u64 + 1).min(room);
         match self.random.below(16) {
             // A block of a database.
             0..=2 if size >= BLOCK => {
@@ -170,7 +214,11 @@ impl<'a> Files<'a> {
             return;
         }
         let id = self.files[at].id;
-        let version = self.ledger.push(Event::Write { file: id, range: range.clone(), mapped: false });
+        let version = self.ledger.push(Event::Write {
+            file: id,
+            range: range.clone(),
+            mapped: false,
+        });
         let bytes = pattern::bytes(tag(self.worker, id), version, range.clone());
         self.handle(at).write_all_at(&bytes, range.start).unwrap();
         self.files[at].size = self.files[at].size.max(range.end);
@@ -179,7 +227,11 @@ impl<'a> Files<'a> {
     fn map(&mut self, at: usize) {
         let (id, size) = (self.files[at].id, self.files[at].size);
         let range = self.part(size, 12_000);
-        let version = self.ledger.push(Event::Write { file: id, range: range.clone(), mapped: true });
+        let version = self.ledger.push(Event::Write {
+            file: id,
+            range: range.clone(),
+            mapped: true,
+        });
         let bytes = pattern::bytes(tag(self.worker, id), version, range.clone());
         write_mapped(self.handle(at), size as usize, range.start as usize, &bytes);
         // All of the file is mapped, and so all that is dirty of it was synced.
@@ -189,7 +241,11 @@ impl<'a> Files<'a> {
     fn rewrite(&mut self, at: usize) {
         let id = self.files[at].id;
         self.ledger.push(Event::Resize(id, 0));
-        let truncate = OpenOptions::new().read(true).write(true).truncate(true).open(&self.files[at].path);
+        let truncate = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .truncate(true)
+            .open(&self.files[at].path);
         self.files[at].handle = Some(truncate.unwrap());
         self.files[at].size = 0;
         if self.random.below(6) > 0 {
@@ -207,9 +263,11 @@ impl<'a> Files<'a> {
 
     fn punch(&mut self, at: usize) {
         let range = self.part(self.files[at].size, 50_000);
-        self.ledger.push(Event::Punch(self.files[at].id, range.clone()));
+        self.ledger
+            .push(Event::Punch(self.files[at].id, range.clone()));
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(self.handle(at), flags, range.start, range.end - range.start).unwrap();
+        rustix::fs::fallocate(self.handle(at), flags, range.start, range.end - range.start)
+            .unwrap();
         self.sync_sometimes(at);
         if self.random.below(3) > 0 {
             self.write(at, range);
@@ -239,7 +297,11 @@ impl<'a> Files<'a> {
     }
 
     fn synced(&self, at: usize, attributes: bool) {
-        self.ledger.push(Event::Synced { object: self.files[at].id, folder: TOP, attributes });
+        self.ledger.push(Event::Synced {
+            object: self.files[at].id,
+            folder: TOP,
+            attributes,
+        });
     }
 }
 
@@ -247,5 +309,8 @@ impl<'a> Files<'a> {
 pub fn make_top(folder: &std::path::Path) {
     fs::create_dir(folder).unwrap();
     File::open(folder).unwrap().sync_all().unwrap();
-    File::open(folder.parent().unwrap()).unwrap().sync_all().unwrap();
+    File::open(folder.parent().unwrap())
+        .unwrap()
+        .sync_all()
+        .unwrap();
 }

@@ -30,7 +30,10 @@ pub fn send_random_pages(folder: &Path, random: &mut Random, over: &AtomicBool) 
         let Ok(file) = File::open(random.of(&files)) else {
             continue;
         };
-        let pages = file.metadata().map_or(0, |metadata| metadata.len()).div_ceil(PAGE) as usize;
+        let pages = file
+            .metadata()
+            .map_or(0, |metadata| metadata.len())
+            .div_ceil(PAGE) as usize;
         for _ in 0..random.below(6) {
             let first = random.below(pages + 1) as u64 * PAGE;
             send_pages(&file, first..first + PAGE * (1 + random.below(2) as u64));
@@ -65,8 +68,13 @@ impl EarlyWriteBack {
         let mut before = BEFORE.lock().unwrap();
         before.0 += 1;
         if before.0 == 1 {
-            before.1 = SETTINGS.iter().map(|(path, _)| fs::read_to_string(path).unwrap()).collect();
-            SETTINGS.iter().for_each(|(path, value)| fs::write(path, value).unwrap());
+            before.1 = SETTINGS
+                .iter()
+                .map(|(path, _)| fs::read_to_string(path).unwrap())
+                .collect();
+            SETTINGS
+                .iter()
+                .for_each(|(path, value)| fs::write(path, value).unwrap());
         }
         Self
     }

@@ -52,7 +52,11 @@ fn is_plain() -> bool {
 
 /// Where the workers' directories are.
 fn root(volume: &Volume) -> PathBuf {
-    if is_plain() { volume.ciphertext() } else { volume.mountpoint() }
+    if is_plain() {
+        volume.ciphertext()
+    } else {
+        volume.mountpoint()
+    }
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -92,13 +96,19 @@ fn cut_often(filesystem: Filesystem) {
         for problem in &problems {
             let text = problem.text.replace(names::LONG, "…");
             let text: String = text.chars().take(1500).collect();
-            println!("  {} {text}", if problem.broken { "BROKEN" } else { "unsynced" });
+            println!(
+                "  {} {text}",
+                if problem.broken { "BROKEN" } else { "unsynced" }
+            );
         }
         found.extend(problems);
         (left, cuts, seed) = (left - now, cuts + now, seed + 1);
     }
     let broken = found.iter().filter(|problem| problem.broken).count();
-    println!("{filesystem:?}: {cuts} cuts, {broken} broken promises, {} unsynced and unreadable", found.len() - broken);
+    println!(
+        "{filesystem:?}: {cuts} cuts, {broken} broken promises, {} unsynced and unreadable",
+        found.len() - broken
+    );
     assert_eq!(broken, 0, "promises were broken");
 }
 
@@ -170,7 +180,7 @@ fn run(filesystem: Filesystem, seed: u64, cuts: usize) -> Vec<Problem> {
     let mut problems = Vec::new();
     for cut in &cuts {
         let _disk = pool.boot(&cut.name, filesystem, &backing);
-        let found = check_cut(volume, ledgers, cut, seed);
+        let found = check_cut(filesystem, volume, ledgers, cut, seed);
         problems.extend(found.into_iter().map(|problem| Problem {
             text: format!("{}: {}", cut.name, problem.text),
             ..problem
@@ -185,7 +195,13 @@ fn top(volume: &Volume, worker: usize) -> PathBuf {
     root(volume).join(format!("w{worker}"))
 }
 
-fn write_and_cut(volume: &Volume, pool: &Pool, ledgers: &[Ledger], seed: u64, count: usize) -> Vec<Cut> {
+fn write_and_cut(
+    volume: &Volume,
+    pool: &Pool,
+    ledgers: &[Ledger],
+    seed: u64,
+    count: usize,
+) -> Vec<Cut> {
     let over = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _ends = Ends(over);
@@ -195,7 +211,10 @@ fn write_and_cut(volume: &Volume, pool: &Pool, ledgers: &[Ledger], seed: u64, co
                 work(n, &top(volume, n), ledger, seed, over);
             });
         }
-        for (n, folder) in [volume.ciphertext(), volume.mountpoint()].into_iter().enumerate() {
+        for (n, folder) in [volume.ciphertext(), volume.mountpoint()]
+            .into_iter()
+            .enumerate()
+        {
             scope.spawn(move || {
                 let mut random = Random::new(seed, 50 + n as u64);
                 hostile::send_random_pages(&folder, &mut random, over);
@@ -229,7 +248,11 @@ fn work(n: usize, folder: &Path, ledger: &Ledger, seed: u64, over: &AtomicBool) 
             Box::new(move || names.step())
         }
         _ => {
-            let mode = if n == 5 { WAL } else { ROLLBACK[(seed % 3) as usize] };
+            let mode = if n == 5 {
+                WAL
+            } else {
+                ROLLBACK[(seed % 3) as usize]
+            };
             let mut sqlite = Sqlite::new(mode, folder, ledger);
             Box::new(move || sqlite.step())
         }
@@ -245,24 +268,43 @@ fn cut(pool: &Pool, ledgers: &[Ledger], n: usize) -> Cut {
     let before: Vec<usize> = ledgers.iter().map(Ledger::position).collect();
     pool.cut("disk", &name);
     let after = ledgers.iter().map(Ledger::position);
-    Cut { name, positions: before.into_iter().zip(after).collect() }
+    Cut {
+        name,
+        positions: before.into_iter().zip(after).collect(),
+    }
 }
 
-fn check_cut(volume: &Volume, ledgers: &[Ledger], cut: &Cut, seed: u64) -> Vec<Problem> {
+fn check_cut(
+    filesystem: Filesystem,
+    volume: &Volume,
+    ledgers: &[Ledger],
+    cut: &Cut,
+    seed: u64,
+) -> Vec<Problem> {
     if !is_plain() {
         let mounted = volume.run(&["mount", "CIPHERDIR", "MOUNTPOINT"]);
         if !mounted.status.success() {
-            let text = format!("the volume cannot be mounted: {}", String::from_utf8_lossy(&mounted.stderr));
+            let text = format!(
+                "the volume cannot be mounted: {}",
+                String::from_utf8_lossy(&mounted.stderr)
+            );
             return vec![Problem { broken: true, text }];
         }
     }
     let _mounted = Mounted(volume);
     let models = ledgers.iter().enumerate().zip(&cut.positions);
     let models: Vec<Model> = models
-        .map(|((n, ledger), (before, after))| Model::replay(n as u32, ledger, *before, *after))
+        .map(|((n, ledger), (before, after))| {
+            let mut model = Model::replay(n as u32, ledger, *before, *after);
+            model.names_return = filesystem == Filesystem::Btrfs;
+            model
+        })
         .collect();
     let check = || {
-        let found = models.iter().enumerate().map(|(n, model)| check::check(&top(volume, n), model));
+        let found = models
+            .iter()
+            .enumerate()
+            .map(|(n, model)| check::check(&top(volume, n), model));
         found.flatten().collect::<Vec<_>>()
     };
     let mut problems = check();
@@ -271,19 +313,12 @@ fn check_cut(volume: &Volume, ledgers: &[Ledger], cut: &Cut, seed: u64) -> Vec<P
         volume.remount();
         let again = check();
         if again.len() != problems.len() {
-            let text = format!("{} problems were {} before a remount: {again:#?}", again.len(), problems.len());
+            let text = format!(
+                "{} problems were {} before a remount: {again:#?}",
+                again.len(),
+                problems.len()
+            );
             problems.push(Problem { broken: true, text });
-        }
-    }
-    if std::env::var_os("CMKFS_POWER_LOOK").is_some() && !problems.is_empty() {
-        for problem in &problems {
-            println!("LOOK {}", problem.text.chars().take(300).collect::<String>());
-            let path = problem.text.split(": ").next().unwrap().split(" (object").next().unwrap();
-            let path = &if problem.text.contains("base-shm") { format!("{path}/base-shm") } else { path.to_owned() };
-            let Ok(metadata) = std::fs::symlink_metadata(path) else { continue };
-            use std::os::unix::fs::MetadataExt;
-            let out = succeed(std::process::Command::new("find").arg(volume.ciphertext()).args(["-inum", &metadata.ino().to_string(), "-exec", "sh", "-c", "stat \"$1\"; if [ -d \"$1\" ]; then ls -lai \"$1\"; xxd \"$1/cmkfs.dir\" | head -40; else xxd \"$1\" | head -6;  xxd \"$1\" | grep -v \"0000 0000 0000 0000 0000 0000 0000 0000\" | cut -c1-80 | (head -4; echo; tail -3); fi", "x", "{}", ";"]));
-            println!("{out}");
         }
     }
     problems.extend(check::use_and_empty(&root(volume)));

@@ -42,6 +42,8 @@ pub struct Object {
     pub content: Content,
     /// Of a directory: what each name leads to.
     pub names: BTreeMap<String, Choice<Option<Id>>>,
+    /// Of a directory: what names have led to that are gone for good.
+    pub former: BTreeMap<String, Vec<Id>>,
     /// The event that set each attribute.
     pub attributes: BTreeMap<String, Choice<Option<u64>>>,
     /// Of a directory: where it is now.
@@ -57,6 +59,8 @@ pub struct Model {
     objects: HashMap<Id, Object>,
     events: Vec<Event>,
     before: usize,
+    /// The filesystem may bring back names that were removed.
+    pub names_return: bool,
     /// Rows of a database: the last that was committed, and the last that was begun.
     pub rows: (u64, u64),
 }
@@ -65,7 +69,14 @@ impl Model {
     /// What may be found if the power was cut between these two positions of the ledger.
     pub fn replay(worker: u32, ledger: &Ledger, before: usize, after: usize) -> Self {
         let events = ledger.first(after);
-        let mut model = Self { worker, objects: HashMap::new(), events: Vec::new(), before, rows: (0, 0) };
+        let mut model = Self {
+            worker,
+            objects: HashMap::new(),
+            events: Vec::new(),
+            before,
+            names_return: false,
+            rows: (0, 0),
+        };
         model.make(TOP, Kind::Folder);
         model.object(TOP).anchored = true;
         for (at, event) in events.iter().enumerate() {
@@ -82,10 +93,21 @@ impl Model {
 
     /// The last that happened to an object.
     pub fn story(&self, id: Id) -> String {
-        let events = self.events.iter().enumerate().filter(|(_, event)| event.concerns(id));
-        let mut told: Vec<_> = events.map(|(at, event)| format!("{at} {event:?}")).collect();
+        let events = self
+            .events
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| event.concerns(id));
+        let mut told: Vec<_> = events
+            .map(|(at, event)| format!("{at} {event:?}"))
+            .collect();
         let told = told.split_off(told.len().saturating_sub(16));
-        format!("cut at {} of {}; of {id}: {}", self.before, self.events.len(), told.join("; "))
+        format!(
+            "cut at {} of {}; of {id}: {}",
+            self.before,
+            self.events.len(),
+            told.join("; ")
+        )
     }
 
     /// How many objects were ever made.
@@ -102,6 +124,7 @@ impl Model {
             kind,
             content: Content::new(),
             names: BTreeMap::new(),
+            former: BTreeMap::new(),
             attributes: BTreeMap::new(),
             place: None,
             anchored: false,
@@ -120,8 +143,14 @@ impl Model {
                 self.lead(folder, name, Some(id));
             }
             Event::Unlink(folder, name) => self.lead(folder, name, None),
-            Event::Write { file, range, mapped } => {
-                self.object(file).content.write(tag(worker, file), at, &range, mapped);
+            Event::Write {
+                file,
+                range,
+                mapped,
+            } => {
+                self.object(file)
+                    .content
+                    .write(tag(worker, file), at, &range, mapped);
             }
             Event::Resize(file, size) => self.object(file).content.resize(at, size),
             Event::Punch(file, range) => self.object(file).content.punch(at, &range),
@@ -130,7 +159,11 @@ impl Model {
                 let value = attributes.entry(name).or_insert_with(|| Choice::new(None));
                 value.push(set.then_some(at));
             }
-            Event::Synced { object, folder, attributes } if before => {
+            Event::Synced {
+                object,
+                folder,
+                attributes,
+            } if before => {
                 self.settle(object, attributes);
                 self.anchor(folder);
             }
@@ -143,12 +176,19 @@ impl Model {
 
     fn lead(&mut self, folder: Id, name: String, to: Option<Id>) {
         let names = &mut self.object(folder).names;
-        names.entry(name).or_insert_with(|| Choice::new(None)).push(to);
+        names
+            .entry(name)
+            .or_insert_with(|| Choice::new(None))
+            .push(to);
     }
 
     fn settle(&mut self, id: Id, attributes: bool) {
         let object = self.object(id);
-        object.names.values_mut().for_each(Choice::settle);
+        for (name, choice) in &mut object.names {
+            let former = object.former.entry(name.clone()).or_default();
+            former.extend(choice.all().iter().flatten());
+            choice.settle();
+        }
         object.names.retain(|_, choice| !choice.allows(&None));
         object.content.settle();
         if attributes {

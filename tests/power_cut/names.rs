@@ -38,7 +38,11 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     pub fn new(worker: u32, top: PathBuf, ledger: &'a Ledger, random: Random) -> Self {
-        let root = Folder { above: TOP, name: String::new(), names: BTreeMap::new() };
+        let root = Folder {
+            above: TOP,
+            name: String::new(),
+            names: BTreeMap::new(),
+        };
         Self {
             worker,
             top,
@@ -100,7 +104,11 @@ impl<'a> Names<'a> {
     }
 
     fn entered(&mut self, folder: Id, name: &str, id: Id) {
-        self.folders.get_mut(&folder).unwrap().names.insert(name.to_owned(), id);
+        self.folders
+            .get_mut(&folder)
+            .unwrap()
+            .names
+            .insert(name.to_owned(), id);
     }
 
     fn left(&mut self, folder: Id, name: &str) {
@@ -111,15 +119,27 @@ impl<'a> Names<'a> {
     fn some_file(&mut self, folder: Id) -> Option<(String, Id)> {
         let names = &self.folders[&folder].names;
         let is_file = |(_, id): &(&String, &Id)| self.sizes.contains_key(id);
-        let files: Vec<_> = names.iter().filter(is_file).map(|(name, id)| (name.clone(), *id)).collect();
+        let files: Vec<_> = names
+            .iter()
+            .filter(is_file)
+            .map(|(name, id)| (name.clone(), *id))
+            .collect();
         (!files.is_empty()).then(|| self.random.of(&files).clone())
     }
 
     fn write(&mut self, file: &File, id: Id) {
         let size = self.sizes.get(&id).copied().unwrap_or(0);
-        let start = if size > 0 { self.random.below(size as usize) as u64 } else { 0 };
+        let start = if size > 0 {
+            self.random.below(size as usize) as u64
+        } else {
+            0
+        };
         let range = start..start + 1 + self.random.below(12_000) as u64;
-        let version = self.ledger.push(Event::Write { file: id, range: range.clone(), mapped: false });
+        let version = self.ledger.push(Event::Write {
+            file: id,
+            range: range.clone(),
+            mapped: false,
+        });
         let bytes = pattern::bytes(tag(self.worker, id), version, range.clone());
         file.write_all_at(&bytes, range.start).unwrap();
         self.sizes.insert(id, size.max(range.end));
@@ -127,7 +147,11 @@ impl<'a> Names<'a> {
 
     fn sync(&self, file: &File, id: Id, folder: Id) {
         file.sync_all().unwrap();
-        self.ledger.push(Event::Synced { object: id, folder, attributes: true });
+        self.ledger.push(Event::Synced {
+            object: id,
+            folder,
+            attributes: true,
+        });
     }
 
     fn sync_folder(&self, folder: Id) {
@@ -187,7 +211,14 @@ impl<'a> Names<'a> {
             self.ledger.push(Event::Link(folder, name.clone(), id));
             fs::create_dir(path.join(&name)).unwrap();
             self.entered(folder, &name, id);
-            self.folders.insert(id, Folder { above: folder, name, names: BTreeMap::new() });
+            self.folders.insert(
+                id,
+                Folder {
+                    above: folder,
+                    name,
+                    names: BTreeMap::new(),
+                },
+            );
             folder = id;
         }
         self.create(folder);
@@ -226,8 +257,11 @@ impl<'a> Names<'a> {
     }
 
     fn remove_tree(&mut self, folder: Id) {
-        let names: Vec<(String, Id)> =
-            self.folders[&folder].names.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        let names: Vec<(String, Id)> = self.folders[&folder]
+            .names
+            .iter()
+            .map(|(name, id)| (name.clone(), *id))
+            .collect();
         for (name, id) in names {
             if self.folders.contains_key(&id) {
                 self.remove_tree(id);
@@ -317,7 +351,11 @@ impl<'a> Names<'a> {
 
     fn open(&self, folder: Id, name: &str) -> File {
         let path = self.path(folder).join(name);
-        OpenOptions::new().read(true).write(true).open(path).unwrap()
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap()
     }
 
     fn attribute(&mut self, folder: Id) {
@@ -327,7 +365,9 @@ impl<'a> Names<'a> {
         let attribute = format!("user.a{}", self.random.below(ATTRIBUTES));
         let file = self.open(folder, &name);
         let set = self.random.below(4) > 0;
-        let event = self.ledger.push(Event::Attribute(id, attribute.clone(), set));
+        let event = self
+            .ledger
+            .push(Event::Attribute(id, attribute.clone(), set));
         if set {
             let value = attribute_value(event);
             rustix::fs::fsetxattr(&file, &*attribute, &value, XattrFlags::empty()).unwrap();

@@ -30,8 +30,16 @@ pub fn describe(start: u64, bytes: &[u8]) -> String {
             runs.push((n * RECORD as usize, said));
         }
     }
-    let shown: Vec<_> = runs.iter().take(12).map(|(at, said)| format!("{at}: {said}")).collect();
-    let more = if runs.len() > shown.len() { ", …" } else { "" };
+    let shown: Vec<_> = runs
+        .iter()
+        .take(12)
+        .map(|(at, said)| format!("{at}: {said}"))
+        .collect();
+    let more = if runs.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
     format!("{} bytes [{}{more}]", bytes.len(), shown.join(", "))
 }
 

@@ -15,7 +15,11 @@ const BASE: &str = "base";
 pub struct Mode(&'static str, &'static str);
 
 pub const WAL: Mode = Mode("wal", "full");
-pub const ROLLBACK: [Mode; 3] = [Mode("delete", "extra"), Mode("truncate", "full"), Mode("persist", "full")];
+pub const ROLLBACK: [Mode; 3] = [
+    Mode("delete", "extra"),
+    Mode("truncate", "full"),
+    Mode("persist", "full"),
+];
 
 /// The worker.
 pub struct Sqlite<'a> {
@@ -30,12 +34,25 @@ impl<'a> Sqlite<'a> {
     pub fn new(mode: Mode, folder: &Path, ledger: &'a Ledger) -> Self {
         let mut command = Command::new("sqlite3");
         command.args(["-bail", BASE]).current_dir(folder);
-        let mut program = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut program = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let input = program.stdin.take().unwrap();
         let output = BufReader::new(program.stdout.take().unwrap());
-        let mut sqlite = Self { ledger, program, input, output, row: 0 };
+        let mut sqlite = Self {
+            ledger,
+            program,
+            input,
+            output,
+            row: 0,
+        };
         let Mode(journal, synchronous) = mode;
-        assert_eq!(sqlite.ask(&format!("pragma journal_mode={journal};")), journal);
+        assert_eq!(
+            sqlite.ask(&format!("pragma journal_mode={journal};")),
+            journal
+        );
         assert_eq!(sqlite.ask("pragma wal_autocheckpoint=40;"), "40");
         sqlite.tell(&format!(
             "pragma synchronous={synchronous};
@@ -82,12 +99,19 @@ pub fn wrong(folder: &Path, rows: (u64, u64)) -> Option<String> {
         return None;
     }
     let run = |sql: &str| {
-        let output = Command::new("sqlite3").args(["-bail", BASE, sql]).current_dir(folder).output().unwrap();
+        let output = Command::new("sqlite3")
+            .args(["-bail", BASE, sql])
+            .current_dir(folder)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if output.status.success() {
             Ok(said)
         } else {
-            Err(format!("{said} {}", String::from_utf8_lossy(&output.stderr).trim()))
+            Err(format!(
+                "{said} {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ))
         }
     };
     let look = || {
@@ -98,9 +122,14 @@ pub fn wrong(folder: &Path, rows: (u64, u64)) -> Option<String> {
         if rows.0 == 0 {
             return Ok(());
         }
-        let last: u64 = run("select n from last;")?.parse().map_err(|_| "no last row")?;
+        let last: u64 = run("select n from last;")?
+            .parse()
+            .map_err(|_| "no last row")?;
         if !(rows.0..=rows.1).contains(&last) {
-            return Err(format!("the last row is {last}, not {} to {}", rows.0, rows.1));
+            return Err(format!(
+                "the last row is {last}, not {} to {}",
+                rows.0, rows.1
+            ));
         }
         let kept = run("select count(*), min(n), max(n) from t where text = printf('%0900d', n);")?;
         let expected = last.min(ROWS);
@@ -111,7 +140,8 @@ pub fn wrong(folder: &Path, rows: (u64, u64)) -> Option<String> {
     };
     let readable = |name: &str| std::fs::read(folder.join(name)).map(|bytes| bytes.len());
     look().err().map(|error: String| {
-        let files = ["base", "base-wal", "base-shm", "base-journal"].map(|name| (name, readable(name)));
+        let files =
+            ["base", "base-wal", "base-shm", "base-journal"].map(|name| (name, readable(name)));
         format!("the database, rows {rows:?}: {error}; its files: {files:?}")
     })
 }

@@ -10,7 +10,10 @@ pub fn send_pages(file: &File, range: Range<u64>) {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    let (start, length) = (range.start.cast_signed(), (range.end - range.start).cast_signed());
+    let (start, length) = (
+        range.start.cast_signed(),
+        (range.end - range.start).cast_signed(),
+    );
     // SAFETY: no memory is passed. What fails is of no interest: nothing is promised.
     unsafe { libc::sync_file_range(file.as_raw_fd(), start, length, flags) };
 }
@@ -21,11 +24,29 @@ pub fn write_mapped(file: &File, length: usize, at: usize, bytes: &[u8]) {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let fd = file.as_raw_fd();
     // SAFETY: the kernel chooses an address that is free.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_SHARED, fd, 0) };
-    assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            access,
+            libc::MAP_SHARED,
+            fd,
+            0,
+        )
+    };
+    assert_ne!(
+        start,
+        libc::MAP_FAILED,
+        "{}",
+        std::io::Error::last_os_error()
+    );
     let start = NonNull::new(start.cast::<u8>()).unwrap();
     // SAFETY: inside the mapping, as is asserted above, and nobody else knows of it.
-    unsafe { start.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+    unsafe {
+        start
+            .add(at)
+            .copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
+    };
     // SAFETY: the mapping that was made here.
     let synced = unsafe { libc::msync(start.as_ptr().cast(), length, libc::MS_SYNC) };
     let error = std::io::Error::last_os_error();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
+use rustix::fs::{OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use self::journal::Journal;
@@ -121,12 +121,19 @@ impl OpenFile {
     /// Opens a file: reads its header, checks it against the backing file's length. A file that this mount has changed
     /// stays open until it is sealed, so a dirty header found here tells of an unclean stop.
     pub fn open(core: &Core, fd: OwnedFd, writable: bool) -> FsResult<Arc<Self>> {
-        let length = backing_length(&core.backing.stat(At::Fd(fd.as_fd()))?);
+        let stat = core.backing.stat(At::Fd(fd.as_fd()))?;
+        let length = backing_length(&stat);
         if length == 0 {
             return Ok(Self::with(Inner::empty(fd, writable)));
         }
         let mut page = [0; layout::BLOCK_LEN];
         let read = core.backing.read(&fd, &mut page, 0)?;
+        if is_sparse(&stat) && page == [0; layout::BLOCK_LEN] {
+            return Ok(Self::with(Inner {
+                tail_unknown: true,
+                ..Inner::empty(fd, writable)
+            }));
+        }
         let (object, stored) =
             Object::open_header(&core.ring, ObjectKind::File, &page[..read.min(HEADER_LEN)])?;
         let size = layout::plaintext_size(length);
@@ -226,6 +233,7 @@ impl OpenFile {
         let object = inner.ensure_object(core, binding)?;
         if !inner.has_header {
             inner.keeping_attributes(core, |inner| {
+                inner.clear_blank(core)?;
                 let state = SealedState {
                     epoch: inner.stored.epoch + 1,
                     ..EMPTY
@@ -264,6 +272,15 @@ impl Inner {
             journaled: 1,
             journal_synced: AtomicU64::new(0),
         }
+    }
+
+    /// Cuts off what a power cut has left of a file that never had a header on the disk.
+    fn clear_blank(&mut self, core: &Core) -> FsResult<()> {
+        if self.tail_unknown {
+            core.backing.truncate(&self.fd, 0)?;
+            self.tail_unknown = false;
+        }
+        Ok(())
     }
 
     fn ensure_object(&mut self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {
@@ -388,6 +405,27 @@ impl Inner {
     const fn hole_allowed(&self, offset: u64) -> bool {
         self.stored.sparse || (self.stored.dirty && offset >= self.stored.size)
     }
+}
+
+/// Whether a file is blank: its length has outlived a power cut and its first page, with the header, has not, because nobody
+/// had synced it. It is empty then. Only where the backing filesystem stores less than the length: a page that was there and
+/// holds nothing but zeros now is damage.
+pub fn is_blank(core: &Core, stat: &Stat, at: At<'_>) -> bool {
+    let first_page = || {
+        let fd = match at {
+            At::Name(directory, name) => core.backing.open(directory, name, OFlags::RDONLY, 0),
+            At::Fd(fd) => core.backing.reopen(fd, OFlags::RDONLY),
+        }?;
+        let mut page = [0; layout::BLOCK_LEN];
+        core.backing.read(&fd, &mut page, 0)?;
+        Ok::<_, Errno>(page)
+    };
+    is_sparse(stat) && first_page().is_ok_and(|page| page == [0; layout::BLOCK_LEN])
+}
+
+fn is_sparse(stat: &Stat) -> bool {
+    const SECTOR: u64 = 512;
+    u64::try_from(stat.st_blocks).unwrap_or(0) * SECTOR < backing_length(stat)
 }
 
 /// Length of a backing file.

@@ -198,6 +198,9 @@ impl OpenFile {
         if !inner.tail_unknown {
             return Ok(());
         }
+        if !inner.has_header {
+            return inner.clear_blank(core);
+        }
         let stat = core.backing.stat(At::Fd(inner.fd.as_fd()))?;
         let (size, actual) = (inner.size, layout::plaintext_size(backing_length(&stat)));
         if actual > size {
