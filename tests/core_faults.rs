@@ -275,7 +275,7 @@ struct Recorder(Arc<Mutex<Vec<Call>>>);
 
 impl Observer for Recorder {
     fn before(&self, call: Call) -> Result<(), Errno> {
-        if matches!(call, Call::Write | Call::Sync | Call::Resize) {
+        if matches!(call, Call::Write | Call::Sync | Call::Resize | Call::Rename) {
             self.0.lock().unwrap().push(call);
         }
         Ok(())

@@ -80,7 +80,7 @@ fn what_was_synced_on_btrfs_is_there_after_a_power_cut() {
 
 fn cut_often(filesystem: Filesystem) {
     disk::needs();
-    let mut left = number("CMKFS_POWER_CUTS", 6) as usize;
+    let mut left = number("CMKFS_POWER_CUTS", 4) as usize;
     let mut seed = number("CMKFS_POWER_SEED", u64::from(std::process::id()));
     let mut found: Vec<Problem> = Vec::new();
     let mut cuts = 0;
