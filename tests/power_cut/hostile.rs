@@ -87,8 +87,11 @@ impl Drop for EarlyWriteBack {
         };
         before.0 -= 1;
         if before.0 == 0 {
-            for ((path, _), value) in SETTINGS.iter().zip(&before.1) {
-                let _ = fs::write(path, value.trim());
+            for ((path, early), value) in SETTINGS.iter().zip(&before.1) {
+                // Another process that wants the same was first, and puts back what was there.
+                if value.trim() != *early {
+                    let _ = fs::write(path, value.trim());
+                }
             }
         }
     }
