@@ -78,7 +78,6 @@ fn what_was_lost_once_is_not_lost_again() {
 }
 
 #[test]
-#[ignore = "a record that is lost behind one that was recovered: open"]
 fn what_was_recovered_from_a_journal_survives_the_next_power_cut() {
     let f = "f";
     let history = [

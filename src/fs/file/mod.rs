@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
+use rustix::fs::{OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use self::journal::Journal;
@@ -127,7 +127,7 @@ impl OpenFile {
         }
         let mut page = [0; layout::BLOCK_LEN];
         let read = core.backing.read(&fd, &mut page, 0)?;
-        if never_began(core, &fd, &page[..read])? {
+        if is_blank(core, &fd, &page[..read])? {
             if writable {
                 core.backing.truncate(&fd, 0)?;
             }
@@ -403,12 +403,29 @@ pub fn backing_length(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// Whether a power cut has kept a file's length and lost its header: zeros, in a page that never came to be. Its data key
-/// was nowhere else, so nothing of the file can be lost that is not, and it is the empty file it was before.
-fn never_began(core: &Core, fd: &OwnedFd, page: &[u8]) -> FsResult<bool> {
+/// Whether a file is blank: a power cut has kept its length and lost its header, zeros in a page that never came to be. Its
+/// data key was nowhere else, so nothing of the file can be lost that is not, and it is the empty file it was before.
+fn is_blank(core: &Core, fd: &OwnedFd, page: &[u8]) -> FsResult<bool> {
     if page.iter().any(|byte| *byte != 0) {
         return Ok(false);
     }
     let data = core.backing.seek_data(fd, 0)?;
     Ok(data.is_none_or(|data| data >= layout::PAGE))
+}
+
+/// Whether the file at a place is blank, as far as can be told without opening every file that is looked at: where its backing
+/// filesystem stores less than its length.
+pub fn looks_blank(core: &Core, stat: &Stat, at: At<'_>) -> bool {
+    const SECTOR: u64 = 512;
+    let stored = u64::try_from(stat.st_blocks).unwrap_or(0) * SECTOR;
+    let look = || {
+        let fd = match at {
+            At::Name(directory, name) => core.backing.open(directory, name, OFlags::RDONLY, 0),
+            At::Fd(fd) => core.backing.reopen(fd, OFlags::RDONLY),
+        }?;
+        let mut page = [0; layout::BLOCK_LEN];
+        let read = core.backing.read(&fd, &mut page, 0)?;
+        is_blank(core, &fd, &page[..read])
+    };
+    stored < backing_length(stat) && look().unwrap_or(false)
 }

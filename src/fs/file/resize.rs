@@ -263,6 +263,7 @@ impl OpenFile {
     ) -> FsResult<()> {
         inner.placed += 1;
         self.tidy_tail(core, inner, keys)?;
+        self.finish_withdrawal(core, inner)?;
         let grows = matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange)
             && range.end > inner.size;
         if !inner.has_header {

@@ -45,6 +45,7 @@ impl OpenFile {
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
+        self.finish_withdrawal(core, &mut inner)?;
         let old_size = inner.size;
         // A last block that grows is recorded before what follows it is written: should that fail, it has not grown.
         let last = inner.record_of(old_size / PAGE);

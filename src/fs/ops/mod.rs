@@ -36,7 +36,7 @@ pub use self::withdraw::{Withdrawn, WithdrawnName};
 use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
 use super::error::FsResult;
-use super::file::{OpenFile, backing_length};
+use super::file::{OpenFile, backing_length, looks_blank};
 use super::inodes::{Inode, Inodes};
 use super::journals::Journals;
 use super::keys::KeyPort;
@@ -211,6 +211,7 @@ impl FileSystem {
     /// Plaintext size of the object at a place.
     fn size_at(&self, kind: FileKind, stat: &Stat, at: At<'_>) -> FsResult<u64> {
         Ok(match kind {
+            FileKind::File if looks_blank(&self.core, stat, at) => 0,
             FileKind::File => layout::plaintext_size(backing_length(stat)),
             FileKind::Symlink => match Stored::target_length(backing_length(stat)) {
                 Some(length) => length,
