@@ -32,8 +32,8 @@ pub struct DirectoryState {
     header: Mutex<Option<Arc<DirectoryHeader>>>,
     /// Whether new entries inherit an ACL.
     pub default_acl: DefaultAcl,
-    /// Its entry for its header is known to be on the disk. Not known of a directory that is new in the table: this mount
-    /// may have made it, and the transport forgotten it since.
+    /// Its header is known to be on the disk. Not known of a directory that is new in the table: this mount may have
+    /// made it, and the transport forgotten it since.
     pub synced: AtomicBool,
     /// Shared by whoever makes an entry or uses an attribute, from the moment it has the directory's keys until that is
     /// done; whoever binds the directory, which changes its keys, has it alone.
@@ -182,14 +182,16 @@ fn read_state(core: &Core, directory: impl AsFd) -> FsResult<(Arc<Object>, Seale
     Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])
 }
 
-/// Writes the header of a new directory into it, and puts it on the disk: a name in a directory whose header did not outlive
-/// a power cut could not be read any more, nor removed.
+/// Writes the header of a new directory into it, ahead of the directory's name: a name in a directory whose header did not
+/// outlive a power cut could not be read any more, nor removed.
 pub fn write_header(
     core: &Core,
     directory: impl AsFd,
     binding: &KeyBinding,
 ) -> FsResult<DirectoryHeader> {
-    write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)
+    let (header, file) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    core.backing.write_back(file)?;
+    Ok(header)
 }
 
 /// Where a header lies that is to take the place of a directory's own, or has made way for it.
@@ -204,7 +206,8 @@ pub fn write_header_aside(
     binding: &KeyBinding,
 ) -> FsResult<DirectoryHeader> {
     let aside = header_aside();
-    let written = write_header_at(core, directory, &aside, binding);
+    let written = write_header_at(core, directory, &aside, binding)
+        .and_then(|(header, file)| Ok(core.backing.sync(file, false).map(|()| header)?));
     if written.is_err() {
         let _ = core.backing.remove(directory, &aside);
     }
@@ -224,7 +227,7 @@ fn write_header_at(
     directory: impl AsFd,
     name: &CStr,
     binding: &KeyBinding,
-) -> FsResult<DirectoryHeader> {
+) -> FsResult<(DirectoryHeader, OwnedFd)> {
     let object = Object::create(&core.ring, ObjectKind::Directory, binding)?;
     let state = SealedState {
         size: 0,
@@ -237,9 +240,8 @@ fn write_header_at(
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let file = core.backing.open(directory, name, flags, 0o600)?;
     core.backing.write(&file, &bytes, 0)?;
-    core.backing.sync(file, true)?;
     let binding = binding.clone();
-    Ok(DirectoryHeader { object, binding })
+    Ok((DirectoryHeader { object, binding }, file))
 }
 
 impl DirectoryState {

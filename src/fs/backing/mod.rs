@@ -16,6 +16,7 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 
 pub use self::observer::{Call, Effect, Observer};
+use crate::sys::writeback;
 
 /// Where a backing object is found.
 #[derive(Debug, Clone, Copy)]
@@ -364,6 +365,21 @@ impl Backing {
         })?;
         let file = fd.as_fd();
         self.done(Effect::Synced { file, data_only });
+        Ok(())
+    }
+
+    /// Sends what was written to the device, so that it precedes the changes of metadata that follow. Far cheaper than
+    /// [`Backing::sync`], which has to follow where something was promised.
+    pub(super) fn write_back(&self, fd: impl AsFd) -> Io<()> {
+        self.gate(Call::Sync)?;
+        let file = fd.as_fd();
+        if retry_on_intr(|| writeback::write_back(file)).is_err() {
+            retry_on_intr(|| fs::fdatasync(file))?;
+        }
+        self.done(Effect::Synced {
+            file,
+            data_only: true,
+        });
         Ok(())
     }
 

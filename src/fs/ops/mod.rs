@@ -35,6 +35,7 @@ use self::sealing::Sealer;
 pub use self::withdraw::{Withdrawn, WithdrawnName};
 use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
+use super::directory::own_name;
 use super::error::FsResult;
 use super::file::{OpenFile, backing_length, looks_blank};
 use super::inodes::{Inode, Inodes};
@@ -46,6 +47,7 @@ use super::settings::{Overwrites, Settings};
 use super::types::{Attributes, Figures, FileKind, FileTime, NodeId};
 use crate::format::header::KeyBinding;
 use crate::format::layout;
+use crate::format::names::DIRECTORY_FILE;
 use crate::format::symlink::Stored;
 use crate::ids::VolumeId;
 
@@ -136,6 +138,10 @@ impl FileSystem {
             descriptors: RecentDescriptors::new(0),
         };
         super::directory::write_header(&core, root, binding)?;
+        let header = core
+            .backing
+            .open(root, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?;
+        core.backing.sync(&header, false)?;
         Ok(core.backing.sync(root, false)?)
     }
 
@@ -238,8 +244,7 @@ impl FileSystem {
         Ok(parent.header(&self.core)?.binding.clone())
     }
 
-    /// Makes durable the entries of all directories above that this mount may have made; their headers were before they
-    /// appeared. What is synced below can then be read after a power cut.
+    /// Makes durable the headers of all directories above. What is synced below can then be read after a power cut.
     fn sync_ancestors(&self, inode: &Arc<Inode>) -> FsResult<()> {
         let mut next = Some(Arc::clone(inode));
         if self.core.read_only {
@@ -252,6 +257,12 @@ impl FileSystem {
             let backing = &self.core.backing;
             if made || made_below {
                 let fd = directory.descriptor(&self.core)?;
+                if made {
+                    backing.sync(
+                        backing.open(&fd, &own_name(DIRECTORY_FILE), OFlags::RDONLY, 0)?,
+                        false,
+                    )?;
+                }
                 backing.sync(
                     backing.reopen(fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?,
                     false,
