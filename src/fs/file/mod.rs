@@ -1,7 +1,7 @@
 //! The data path: an open file, shared by all handles on it. Owns the file's header, size and slots.
 //!
 //! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
-//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`slots`] the meta pages in memory · [`scratch`] buffers.
+//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`verify`] · [`slots`] the meta pages in memory · [`scratch`] buffers.
 //!
 //! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
 
@@ -12,6 +12,7 @@ mod rewrap;
 mod scratch;
 mod seal;
 mod slots;
+mod verify;
 mod write;
 
 use std::ffi::CStr;
