@@ -13,6 +13,7 @@ pub mod error;
 mod file;
 pub mod flaw;
 mod inodes;
+mod journals;
 pub mod keys;
 pub mod lease;
 pub mod object;
@@ -21,5 +22,5 @@ pub mod settings;
 pub mod types;
 
 pub use error::{FsError, FsResult};
-pub use ops::{Entry, FileSystem, Listed, Listing, Maintenance, Withdrawn, WithdrawnName};
+pub use ops::{Entry, FileSystem, Listed, Listing, Maintenance, SideFiles, Withdrawn, WithdrawnName};
 pub use types::*;

@@ -215,6 +215,7 @@ const fn advice(finding: &Finding) -> &'static str {
             | What::UnfinishedBinding
             | What::OrphanedName
             | What::OrphanedSideFile
+            | What::OrphanedJournal
             | What::ForeignName,
         ) => "look into it, and move it away by hand",
     }

@@ -22,6 +22,7 @@ mod walk;
 mod withdraw;
 mod xattrs;
 
+pub use repair::SideFiles;
 pub use verify::{Listed, Listing};
 pub use walk::{Entry, Maintenance};
 
@@ -42,10 +43,11 @@ use super::directory::own_name;
 use super::error::FsResult;
 use super::file::{OpenFile, backing_length};
 use super::inodes::{Inode, Inodes};
+use super::journals::Journals;
 use super::keys::KeyPort;
 use super::lease::Leases;
 use super::object::KeyRing;
-use super::settings::Settings;
+use super::settings::{Overwrites, Settings};
 use super::types::{Attributes, Figures, FileKind, FileTime, NodeId};
 use crate::format::header::KeyBinding;
 use crate::format::layout;
@@ -86,8 +88,15 @@ impl FileSystem {
         settings: Settings,
     ) -> FsResult<Self> {
         let stat = backing.stat(At::Fd(root.as_fd()))?;
+        let journals = match settings.overwrites {
+            Overwrites::Journaled => Some(Journals::new(
+                backing.reopen(root.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?,
+            )),
+            Overwrites::InPlace => None,
+        };
         let core = Core {
             backing,
+            journals,
             ring: KeyRing {
                 volume,
                 port,
@@ -123,6 +132,7 @@ impl FileSystem {
     ) -> FsResult<()> {
         let core = Core {
             backing: Backing::default(),
+            journals: None,
             ring: KeyRing {
                 volume,
                 port,

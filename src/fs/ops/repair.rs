@@ -1,11 +1,8 @@
 //! Healing what heals without guessing, in a volume that nobody else has open: what processes that died have left. Nothing
 //! is removed that holds, or may hold, what a user has made.
-//!
-//! Side files are looked for by the ids of the objects that own them. Another directory of side files at the root would
-//! be one more [`Maintenance::side_files`] here.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -15,14 +12,34 @@ use super::walk::{Entry, Maintenance, is_gone};
 use super::{FileSystem, kind_of};
 use crate::crypto::xattr;
 use crate::format::envelope::ObjectKind;
-use crate::format::names::{BackingName, LONG_NAME_SUFFIX};
+use crate::format::names::{BackingName, JOURNAL_DIRECTORY, LINKS_DIRECTORY, LONG_NAME_SUFFIX};
 use crate::format::xattr::is_stored_name;
 use crate::fs::backing::At;
-use crate::fs::directory::{check_empty, header_aside, remove_if_there};
+use crate::fs::directory::{check_empty, header_aside, own_name, remove_if_there};
 use crate::fs::error::{Damage, FsResult};
 use crate::fs::object::Object;
 use crate::fs::types::FileKind;
 use crate::ids::ObjectId;
+
+/// Files that lie at the root of a volume by the ids of the objects that own them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SideFiles {
+    /// What backing symlinks have no room for.
+    Targets,
+    /// Redo journals of files that are not sealed.
+    Journals,
+}
+
+impl SideFiles {
+    /// The directory they lie in.
+    #[must_use]
+    pub const fn directory(self) -> &'static str {
+        match self {
+            Self::Targets => LINKS_DIRECTORY,
+            Self::Journals => JOURNAL_DIRECTORY,
+        }
+    }
+}
 
 impl Maintenance<'_> {
     /// Whether a directory holds nothing, so that it can be given a new header where it has lost its own.
@@ -144,24 +161,24 @@ impl Maintenance<'_> {
         Ok(true)
     }
 
-    /// The side files of symlinks; `None` where there are none.
+    /// What lies in one of the directories of side files; `None` where there is no such directory.
     ///
     /// # Errors
     /// What the backing says.
-    pub fn side_files(&self) -> FsResult<Option<Listing>> {
-        match self.filesystem.links_directory() {
-            Err(Errno::NOENT) => Ok(None),
+    pub fn side_files(&self, of: SideFiles) -> FsResult<Option<Listing>> {
+        match self.filesystem.side_directory(of) {
+            Err(error) if error.errno() == Errno::NOENT => Ok(None),
             opened => Ok(Some(self.filesystem.begin_listing(opened?.as_fd())?)),
         }
     }
 
-    /// Removes the side file of a symlink that is not there, or one that was not made to its end.
+    /// Removes a side file whose object is not there, or that was not made to its end.
     ///
     /// # Errors
     /// What the backing says.
-    pub fn remove_orphaned_side_file(&self, name: &CStr) -> FsResult<()> {
-        let links = self.filesystem.links_directory()?;
-        remove_if_there(&self.filesystem.core, links.as_fd(), name)
+    pub fn remove_orphaned_side_file(&self, of: SideFiles, name: &CStr) -> FsResult<()> {
+        let directory = self.filesystem.side_directory(of)?;
+        remove_if_there(&self.filesystem.core, directory.as_fd(), name)
     }
 
     /// The object that a side file is called after; `None` where it is called otherwise.
@@ -187,6 +204,13 @@ impl Maintenance<'_> {
 }
 
 impl FileSystem {
+    fn side_directory(&self, of: SideFiles) -> FsResult<OwnedFd> {
+        let root = self.inodes.root().descriptor(&self.core)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let name = own_name(of.directory());
+        Ok(self.core.backing.open(&root, &name, flags, 0)?)
+    }
+
     /// Whether what lies aside holds nothing but cmkfs's own.
     fn holds_nothing(&self, directory: BorrowedFd<'_>, name: &CStr) -> FsResult<bool> {
         let stat = match self.core.backing.stat(At::Name(directory, name)) {

@@ -31,7 +31,7 @@ use crate::format::envelope::ObjectKind;
 use crate::format::names::VOLUME_FILE;
 use crate::fs::error::Damage;
 use crate::fs::keys::KeyUnavailable;
-use crate::fs::{FsError, FsResult, NodeId, ROOT_NODE};
+use crate::fs::{FsError, FsResult, NodeId, ROOT_NODE, SideFiles};
 use crate::ids::ObjectId;
 use crate::kms::error;
 use crate::kms::service::KeyService;
@@ -71,10 +71,10 @@ pub enum Event<'a> {
 enum Message {
     Counted(Totals),
     Found(Finding),
-    /// A side file has its symlink.
-    Side(ObjectId),
-    /// There may be symlinks that nobody has seen: no side file is known to be nobody's.
-    SidesUnclear,
+    /// An object that has, or may have, a side file.
+    Owner(ObjectId),
+    /// There may be objects that nobody has seen: no side file is known to be nobody's.
+    OwnersUnclear,
     Missed,
 }
 
@@ -178,8 +178,8 @@ pub fn verify(
             in_use: mode == Mode::InUse,
             ..Report::default()
         },
-        sides: HashSet::new(),
-        sides_unclear: mode == Mode::InUse || top != ROOT_NODE,
+        owners: HashSet::new(),
+        owners_unclear: mode == Mode::InUse || top != ROOT_NODE,
         watch,
     };
     let stop = AtomicBool::new(false);
@@ -229,8 +229,10 @@ pub fn verify(
         let _ = messages.send(message);
     };
     examiner.seal(&mut tell);
-    if !collector.sides_unclear && !stop.load(Ordering::Relaxed) {
-        orphans::side_files(&examiner, &collector.sides, &mut tell);
+    if !collector.owners_unclear && !stop.load(Ordering::Relaxed) {
+        for of in [SideFiles::Targets, SideFiles::Journals] {
+            orphans::side_files(&examiner, of, &collector.owners, &mut tell);
+        }
     }
     drop(messages);
     for message in inbox {
@@ -257,9 +259,9 @@ fn spawn<'scope>(
 /// Puts together what the threads find.
 struct Collector<'a> {
     report: Report,
-    /// Side files that have a symlink.
-    sides: HashSet<ObjectId>,
-    sides_unclear: bool,
+    /// Objects that have, or may have, side files.
+    owners: HashSet<ObjectId>,
+    owners_unclear: bool,
     watch: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 }
 
@@ -279,10 +281,10 @@ impl Collector<'_> {
                 }
                 self.report.add(finding);
             }
-            Message::Side(object) => {
-                self.sides.insert(object);
+            Message::Owner(object) => {
+                self.owners.insert(object);
             }
-            Message::SidesUnclear => self.sides_unclear = true,
+            Message::OwnersUnclear => self.owners_unclear = true,
             Message::Missed => self.report.missed = true,
         }
     }

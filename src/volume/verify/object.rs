@@ -77,7 +77,7 @@ impl<'a, 'f> Examiner<'a, 'f> {
                         &path,
                         error,
                     )));
-                    tell(Message::SidesUnclear);
+                    tell(Message::OwnersUnclear);
                     return;
                 }
             },
@@ -130,7 +130,10 @@ impl<'a, 'f> Examiner<'a, 'f> {
         };
         totals.add(&verified);
         if let Some(object) = verified.side {
-            tell(Message::Side(object));
+            tell(Message::Owner(object));
+        }
+        if let (true, Some(Identity { object, .. })) = (verified.is_unsealed, verified.identity) {
+            tell(Message::Owner(object));
         }
         let is_sound = flaws.is_empty();
         self.tell_of(&entry, &verified, flaws, tell);
@@ -159,8 +162,12 @@ impl<'a, 'f> Examiner<'a, 'f> {
         }
         for flaw in flaws {
             let (status, what) = classify(entry.kind(), &flaw);
-            if entry.kind() == FileKind::Symlink && what != What::Key && flaw.part != Part::Name {
-                tell(Message::SidesUnclear);
+            match (&flaw.part, what, verified.identity) {
+                // What it says in the clear leads to its side file, or it has none that is known.
+                (Part::Name | Part::Blocks(_) | Part::Attribute(_), ..) => {}
+                (_, What::Key, Some(Identity { object, .. })) => tell(Message::Owner(object)),
+                _ if entry.kind() == FileKind::Directory => {}
+                _ => tell(Message::OwnersUnclear),
             }
             let mut reason = flaw.error.to_string();
             if let Part::Attribute(name) = &flaw.part

@@ -72,6 +72,8 @@ pub enum What {
     OrphanedName,
     /// A side file without its symlink.
     OrphanedSideFile,
+    /// A redo journal without a file that needs it.
+    OrphanedJournal,
     /// A file or directory of somebody else's.
     ForeignName,
 }

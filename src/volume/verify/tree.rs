@@ -115,7 +115,7 @@ impl<'f> Walk<'_, '_, 'f> {
         self.tell(Message::Found(
             self.examiner.about(directory, about.0, about.1, error),
         ));
-        self.tell(Message::SidesUnclear);
+        self.tell(Message::OwnersUnclear);
     }
 
     fn subdirectory(&mut self, parent: &Arc<Entry<'f>>, name: &CStr) {
@@ -129,7 +129,7 @@ impl<'f> Walk<'_, '_, 'f> {
                 let path = parent.backing_path().join(&*name.to_string_lossy());
                 let about = (Status::NotVerified, What::Unreadable);
                 self.tell(Message::Found(finding(about.0, about.1, &path, error)));
-                self.tell(Message::SidesUnclear);
+                self.tell(Message::OwnersUnclear);
             }
         }
     }
@@ -235,7 +235,7 @@ impl<'f> Walk<'_, '_, 'f> {
             ..finding(Status::Foreign, What::ForeignName, &path, reason)
         }));
         if matches!(kind, None | Some(FileKind::Directory | FileKind::Symlink)) {
-            self.tell(Message::SidesUnclear);
+            self.tell(Message::OwnersUnclear);
         }
     }
 
