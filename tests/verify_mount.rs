@@ -14,15 +14,24 @@ fn verify(volume: &Volume, path: &str) -> (i32, Value) {
     let output = volume.run(&["verify", path, "--output", "json"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let report = serde_json::from_slice(&output.stdout);
-    (output.status.code().unwrap(), report.unwrap_or(Value::String(said)))
+    (
+        output.status.code().unwrap(),
+        report.unwrap_or(Value::String(said)),
+    )
 }
 
 /// The backing files that are no smaller than this.
 fn backing_files(volume: &Volume, smallest: u64) -> Vec<PathBuf> {
-    let entries = fs::read_dir(volume.ciphertext()).unwrap().map(Result::unwrap);
+    let entries = fs::read_dir(volume.ciphertext())
+        .unwrap()
+        .map(Result::unwrap);
     let mut found: Vec<_> = entries
         .filter(|entry| !entry.file_name().to_string_lossy().contains('.'))
-        .filter(|entry| entry.metadata().is_ok_and(|data| data.is_file() && data.len() >= smallest))
+        .filter(|entry| {
+            entry
+                .metadata()
+                .is_ok_and(|data| data.is_file() && data.len() >= smallest)
+        })
         .map(|entry| entry.path())
         .collect();
     found.sort();
@@ -60,7 +69,11 @@ fn damage_under_a_mount_is_found_also_where_memory_still_knows_better() {
     let mut buffer = [0; 100];
     open.read_exact_at(&mut buffer, 0).unwrap();
     let place = backing_files(&volume, 20_000).remove(0);
-    let backing = fs::File::options().read(true).write(true).open(&place).unwrap();
+    let backing = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&place)
+        .unwrap();
     let slot = cmkfs::format::layout::slot_offset(2);
     let mut old = [0];
     backing.read_exact_at(&mut old, slot).unwrap();
@@ -89,7 +102,11 @@ fn work(volume: &Volume, thread: u64, round: u64) {
     let path = |name: &str| volume.path(format!("{name} {thread} {}", round % 7));
     let long = "l".repeat(220);
     let target = "t".repeat(3900);
-    fs::write(path("file"), vec![round as u8; (round as usize * 7919) % 300_000]).unwrap();
+    fs::write(
+        path("file"),
+        vec![round as u8; (round as usize * 7919) % 300_000],
+    )
+    .unwrap();
     fs::write(path(&long), "long name").unwrap();
     fs::create_dir(path("folder")).unwrap();
     fs::write(path("folder").join("inside"), [1; 5000]).unwrap();
@@ -110,7 +127,11 @@ fn work(volume: &Volume, thread: u64, round: u64) {
 fn a_volume_in_use_gives_no_false_alarm() {
     let volume = Volume::mounted();
     for number in 0..50 {
-        fs::write(volume.path(format!("still {number}")), vec![7; number * 3000]).unwrap();
+        fs::write(
+            volume.path(format!("still {number}")),
+            vec![7; number * 3000],
+        )
+        .unwrap();
     }
     let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -129,13 +150,20 @@ fn a_volume_in_use_gives_no_false_alarm() {
         stop.store(true, Ordering::Relaxed);
         for (code, report) in verified {
             assert_eq!(code, 0, "{report}");
-            assert!(report["Totals"]["Files"].as_u64().unwrap() >= 50, "{report}");
+            assert!(
+                report["Totals"]["Files"].as_u64().unwrap() >= 50,
+                "{report}"
+            );
         }
     });
     assert!(rounds.load(Ordering::Relaxed) > 20);
     volume.unmount();
     let (code, report) = verify(&volume, "CIPHERDIR");
-    assert_eq!((code, &report["InUse"]), (0, &Value::Bool(false)), "{report}");
+    assert_eq!(
+        (code, &report["InUse"]),
+        (0, &Value::Bool(false)),
+        "{report}"
+    );
     assert_eq!(report["Findings"], serde_json::json!([]), "{report}");
 }
 
@@ -165,7 +193,10 @@ fn what_is_under_a_key_that_was_withdrawn_is_not_verified_and_not_called_damaged
 fn files_of_a_killed_mount_are_not_sealed_and_no_damage() {
     let volume = Volume::mounted();
     fs::write(volume.path("file"), vec![6; 200_000]).unwrap();
-    fs::File::open(volume.path("file")).unwrap().sync_all().unwrap();
+    fs::File::open(volume.path("file"))
+        .unwrap()
+        .sync_all()
+        .unwrap();
     volume.kill();
     let _ = volume.run(&["unmount", "MOUNTPOINT"]);
     let (code, report) = verify(&volume, "CIPHERDIR");
@@ -173,5 +204,9 @@ fn files_of_a_killed_mount_are_not_sealed_and_no_damage() {
     assert_eq!(report["NotSealed"], 1, "{report}");
     volume.succeed(&["volume", "verify", "--repair", "CIPHERDIR"]);
     let (code, report) = verify(&volume, "CIPHERDIR");
-    assert_eq!((code, &report["NotSealed"]), (0, &Value::from(0)), "{report}");
+    assert_eq!(
+        (code, &report["NotSealed"]),
+        (0, &Value::from(0)),
+        "{report}"
+    );
 }

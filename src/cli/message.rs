@@ -283,7 +283,9 @@ fn reason_hint(reason: Reason) -> Option<String> {
             "`cmkfs key list` shows the state of every key; one that is disabled is enabled with `cmkfs key enable KEY`"
         }
         Reason::Denied => "`cmkfs policy get KEY` and `cmkfs grant list KEY` show who may do what",
-        Reason::InUse => "one rewrap, rekey or verification at a time works on a mounted volume: wait for the other",
+        Reason::InUse => {
+            "one rewrap, rekey or verification at a time works on a mounted volume: wait for the other"
+        }
         Reason::Damaged => "bring the file back from a backup of the volume",
         Reason::NotFound | Reason::NotEmpty | Reason::NotADirectory | Reason::Other => {
             return None;

@@ -250,7 +250,10 @@ pub fn remove_if_there(core: &Core, directory: BorrowedFd<'_>, name: &CStr) -> F
 
 /// What the header of the directory behind a descriptor says in the clear.
 pub fn read_identity(core: &Core, directory: impl AsFd) -> Option<Identity> {
-    let open = |flags| core.backing.open(directory, &own_name(DIRECTORY_FILE), flags, 0);
+    let open = |flags| {
+        core.backing
+            .open(directory, &own_name(DIRECTORY_FILE), flags, 0)
+    };
     identity_behind(core, ObjectKind::Directory, open(OFlags::RDONLY).ok()?)
 }
 

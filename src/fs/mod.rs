@@ -22,5 +22,7 @@ pub mod settings;
 pub mod types;
 
 pub use error::{FsError, FsResult};
-pub use ops::{Entry, FileSystem, Listed, Listing, Maintenance, SideFiles, Withdrawn, WithdrawnName};
+pub use ops::{
+    Entry, FileSystem, Listed, Listing, Maintenance, SideFiles, Withdrawn, WithdrawnName,
+};
 pub use types::*;

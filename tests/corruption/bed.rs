@@ -63,7 +63,8 @@ impl Bed {
         };
         let set = |node, name: &str, value: &[u8]| {
             let name = OsStr::new(name);
-            fs.set_xattr(caller(), node, name, value, XattrMode::Set).unwrap();
+            fs.set_xattr(caller(), node, name, value, XattrMode::Set)
+                .unwrap();
         };
         let resize = |node, size| {
             let changes = SetAttributes {
@@ -114,17 +115,24 @@ impl Bed {
             kind: FileKind::Fifo,
             device: 0,
         };
-        fs.make_node(caller(), ROOT_NODE, OsStr::new("pipe"), MODE, pipe).unwrap();
+        fs.make_node(caller(), ROOT_NODE, OsStr::new("pipe"), MODE, pipe)
+            .unwrap();
         let names = mkdir(&fs, ROOT_NODE, "names");
         note("names", names);
         for length in LENGTHS {
             let name = "n".repeat(length);
-            note(&format!("names/{name}"), file(&fs, names, &name, name.as_bytes()));
+            note(
+                &format!("names/{name}"),
+                file(&fs, names, &name, name.as_bytes()),
+            );
         }
         let bound = mkdir(&fs, ROOT_NODE, "bound");
         fs.bind(bound, &KeyBinding::Key(second)).unwrap();
         note("bound", bound);
-        note("bound/secret", file(&fs, bound, "secret", &content(5000, 9)));
+        note(
+            "bound/secret",
+            file(&fs, bound, "secret", &content(5000, 9)),
+        );
         fs.shutdown().unwrap();
         drop(fs);
         Self {
@@ -156,9 +164,11 @@ impl Bed {
         let text = std::fs::read_link(self.place(path)).unwrap();
         let stored = cmkfs::format::symlink::Stored::from_text(text.as_os_str().as_bytes());
         match stored.unwrap() {
-            cmkfs::format::symlink::Stored::Side { object, .. } => {
-                self.volume.cipher().join("cmkfs.links").join(object.to_string())
-            }
+            cmkfs::format::symlink::Stored::Side { object, .. } => self
+                .volume
+                .cipher()
+                .join("cmkfs.links")
+                .join(object.to_string()),
             cmkfs::format::symlink::Stored::Inline(_) => panic!("{path} has no side file"),
         }
     }
@@ -216,7 +226,11 @@ impl Bed {
         let finding = findings[0].clone();
         assert_eq!(finding["Status"], "Damaged", "{outcome:?}");
         assert_eq!(finding["What"], what, "{outcome:?}");
-        assert_eq!(finding["Path"], path.map_or(Value::Null, Value::from), "{outcome:?}");
+        assert_eq!(
+            finding["Path"],
+            path.map_or(Value::Null, Value::from),
+            "{outcome:?}"
+        );
         assert!(!finding["WhatToDo"].as_str().unwrap().is_empty());
         finding
     }
@@ -249,7 +263,9 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn findings(&self) -> &[Value] {
-        self.report["Findings"].as_array().map_or(&[], Vec::as_slice)
+        self.report["Findings"]
+            .as_array()
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Findings of this status, as (what, backing path).

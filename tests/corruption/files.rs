@@ -72,7 +72,10 @@ fn a_header_that_names_a_key_nobody_has_is_not_verified_because_the_key_may_come
     flip(&bed.place("three"), header::ENVELOPE_AT + envelope::KEY_ID);
     let outcome = bed.verify(&[]);
     assert_eq!(outcome.code, NOT_VERIFIED, "{outcome:?}");
-    assert_eq!(outcome.of("NotVerified"), [("Key", bed.relative("three").as_str())]);
+    assert_eq!(
+        outcome.of("NotVerified"),
+        [("Key", bed.relative("three").as_str())]
+    );
     bed.refused("three");
 }
 
@@ -87,7 +90,9 @@ fn a_zeroed_header() {
 fn the_header_of_another_file() {
     let bed = Bed::new();
     let other = std::fs::read(bed.place("other")).unwrap();
-    bed.change("three", |bytes| bytes[..HEADER_LEN].copy_from_slice(&other[..HEADER_LEN]));
+    bed.change("three", |bytes| {
+        bytes[..HEADER_LEN].copy_from_slice(&other[..HEADER_LEN])
+    });
     let finding = bed.unreadable("Block", "three");
     assert_eq!(finding["Blocks"], json!([0, 2]));
 }
@@ -222,7 +227,13 @@ fn a_meta_page_that_was_zeroed_in_a_file_without_holes() {
 #[test]
 fn a_file_that_was_cut() {
     let whole = layout::backing_length(THREE as u64);
-    for length in [whole - 1, data_offset(2), data_offset(1) + 1, PAGE, slot_offset(1)] {
+    for length in [
+        whole - 1,
+        data_offset(2),
+        data_offset(1) + 1,
+        PAGE,
+        slot_offset(1),
+    ] {
         let bed = Bed::new();
         cut(&bed.place("three"), length);
         bed.unreadable("Length", "three");
@@ -259,13 +270,19 @@ fn every_byte_of_a_small_file_that_verify_lets_pass_has_no_effect() {
             assert_eq!(bed.read("small"), Ok(content(300, 1)), "byte {at}");
             passed += 1;
         } else {
-            assert!([DAMAGED, NOT_VERIFIED].contains(&outcome.code), "byte {at}: {outcome:?}");
+            assert!(
+                [DAMAGED, NOT_VERIFIED].contains(&outcome.code),
+                "byte {at}: {outcome:?}"
+            );
             let small = |finding: &Value| {
                 finding["BackingPath"].as_str().is_some_and(|place| {
                     place == bed.relative("small") || place.starts_with(&bed.relative("d"))
                 })
             };
-            assert!(outcome.findings().iter().all(small), "byte {at}: {outcome:?}");
+            assert!(
+                outcome.findings().iter().all(small),
+                "byte {at}: {outcome:?}"
+            );
             bed.refused("small");
             found += 1;
         }

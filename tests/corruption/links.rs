@@ -8,7 +8,11 @@ use super::DAMAGED;
 use super::bed::{Bed, cut, flip};
 
 fn replace(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    let mut text = std::fs::read_link(path).unwrap().as_os_str().as_bytes().to_vec();
+    let mut text = std::fs::read_link(path)
+        .unwrap()
+        .as_os_str()
+        .as_bytes()
+        .to_vec();
     change(&mut text);
     std::fs::remove_file(path).unwrap();
     std::os::unix::fs::symlink(OsStr::from_bytes(&text), path).unwrap();
@@ -22,7 +26,11 @@ fn change(text: &mut [u8], at: usize) {
 #[test]
 fn a_symlink_whose_target_was_changed_or_cut() {
     let bed = Bed::new();
-    let last = std::fs::read_link(bed.place("short")).unwrap().as_os_str().len() - 1;
+    let last = std::fs::read_link(bed.place("short"))
+        .unwrap()
+        .as_os_str()
+        .len()
+        - 1;
     for (at, what) in [(0, "Symlink"), (190, "Envelope"), (last - 3, "Symlink")] {
         let bed = Bed::new();
         // The object id and the envelope lie in characters 1 to 188; the target and its tag behind.
@@ -50,7 +58,11 @@ fn all_side_files_lost() {
     std::fs::remove_dir_all(bed.place("").join("cmkfs.links")).unwrap();
     let outcome = bed.verify(&[]);
     assert_eq!(outcome.code, DAMAGED);
-    let found: Vec<_> = outcome.of("Damaged").iter().map(|(what, _)| *what).collect();
+    let found: Vec<_> = outcome
+        .of("Damaged")
+        .iter()
+        .map(|(what, _)| *what)
+        .collect();
     assert_eq!(found, ["SideFile", "SideFile"], "{outcome:?}");
 }
 
@@ -63,7 +75,10 @@ fn a_side_file_that_was_changed_or_cut() {
     flip(&side, 200);
     flip(&side, 30);
     let outcome = bed.verify(&[]);
-    assert!([DAMAGED, super::NOT_VERIFIED].contains(&outcome.code), "{outcome:?}");
+    assert!(
+        [DAMAGED, super::NOT_VERIFIED].contains(&outcome.code),
+        "{outcome:?}"
+    );
     flip(&side, 30);
     cut(&side, 300);
     bed.unreadable("SideFile", "long");

@@ -24,7 +24,12 @@ fn a_name_of_which_a_letter_was_changed() {
     name[5] = if name[5] == b'A' { b'B' } else { b'A' };
     std::fs::rename(&there, there.with_file_name(OsStr::from_bytes(&name))).unwrap();
     let finding = bed.damaged("Name", None);
-    assert!(finding["BackingPath"].as_str().unwrap().starts_with(&bed.relative("d")));
+    assert!(
+        finding["BackingPath"]
+            .as_str()
+            .unwrap()
+            .starts_with(&bed.relative("d"))
+    );
     assert_eq!(bed.read("d/inner"), Err(Errno::NOENT));
 }
 
@@ -82,7 +87,11 @@ fn two_long_names_that_have_changed_places() {
     std::fs::write(&other, first).unwrap();
     let outcome = bed.verify(&[]);
     assert_eq!(outcome.code, DAMAGED);
-    let found: Vec<_> = outcome.of("Damaged").iter().map(|(what, _)| *what).collect();
+    let found: Vec<_> = outcome
+        .of("Damaged")
+        .iter()
+        .map(|(what, _)| *what)
+        .collect();
     assert_eq!(found, ["Name", "Name"], "{outcome:?}");
 }
 
@@ -106,7 +115,9 @@ fn attribute(path: &Path) -> (String, Vec<u8>) {
     let mut names = vec![0; 4096];
     let length = rustix::fs::listxattr(path, &mut names).unwrap();
     let names = String::from_utf8(names[..length].to_vec()).unwrap();
-    let name = names.split_terminator('\0').find(|name| name.starts_with("user.cmkfs."));
+    let name = names
+        .split_terminator('\0')
+        .find(|name| name.starts_with("user.cmkfs."));
     let name = name.unwrap().to_owned();
     let mut value = vec![0; 4096];
     let length = rustix::fs::getxattr(path, name.as_str(), &mut value).unwrap();

@@ -23,7 +23,10 @@ fn everything(bed: &Bed) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
                 pending.push(path.clone());
                 Vec::new()
             } else if metadata.is_symlink() {
-                std::fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+                std::fs::read_link(&path)
+                    .unwrap()
+                    .into_os_string()
+                    .into_encoded_bytes()
             } else if metadata.is_file() && metadata.len() < 10_000_000 {
                 std::fs::read(&path).unwrap()
             } else {
@@ -41,7 +44,11 @@ fn heals(what: &str, make: impl FnOnce(&Bed) -> PathBuf, differs: impl Fn(&Path)
     let bed = Bed::new();
     let before = everything(&bed);
     let path = make(&bed);
-    let path = path.strip_prefix(bed.volume.cipher()).unwrap().to_str().unwrap();
+    let path = path
+        .strip_prefix(bed.volume.cipher())
+        .unwrap()
+        .to_str()
+        .unwrap();
     let left = everything(&bed);
     let listed = bed.verify(&[]);
     assert_eq!(listed.code, SOUND, "{listed:?}");
@@ -88,7 +95,9 @@ fn the_kept_name_of_an_object_that_is_not_there_goes() {
     heals(
         "OrphanedName",
         |bed| {
-            let path = bed.place("names").join(format!("cmkfs.long.{}.name", "A".repeat(43)));
+            let path = bed
+                .place("names")
+                .join(format!("cmkfs.long.{}.name", "A".repeat(43)));
             std::fs::write(&path, [7; 200]).unwrap();
             path
         },
@@ -206,7 +215,11 @@ fn what_lies_aside_and_holds_something_is_left_alone_and_told() {
     for options in [&[][..], &["--repair"]] {
         let outcome = bed.verify(options);
         assert_eq!(outcome.code, NOT_VERIFIED, "{outcome:?}");
-        assert_eq!(outcome.of("NotRepaired"), [("Leftover", "cmkfs.tmp.abc")], "{outcome:?}");
+        assert_eq!(
+            outcome.of("NotRepaired"),
+            [("Leftover", "cmkfs.tmp.abc")],
+            "{outcome:?}"
+        );
         assert!(everything(&bed) == before);
     }
     std::fs::rename(&aside, bed.place("d")).unwrap();
@@ -225,7 +238,12 @@ fn leave_unsealed(bed: &Bed, name: &str, data: &[u8]) {
             };
             fs.open(caller(), found.node, flags).unwrap().handle
         }
-        Err(_) => fs.create(caller(), ROOT_NODE, name, MODE, WRITE).unwrap().1.handle,
+        Err(_) => {
+            fs.create(caller(), ROOT_NODE, name, MODE, WRITE)
+                .unwrap()
+                .1
+                .handle
+        }
     };
     fs.write(handle, 0, data).unwrap();
     // Gone without a word.
@@ -246,7 +264,12 @@ fn files_of_a_mount_that_was_killed_are_told_as_not_sealed_and_sealed() {
     let healed = bed.verify(&["--repair"]);
     assert_eq!(healed.code, SOUND, "{healed:?}");
     assert_eq!(healed.of("Repaired").len(), 2, "{healed:?}");
-    assert!(healed.of("Repaired").iter().all(|(what, _)| *what == "Unsealed"));
+    assert!(
+        healed
+            .of("Repaired")
+            .iter()
+            .all(|(what, _)| *what == "Unsealed")
+    );
     let again = bed.verify(&[]);
     assert!(again.is_clean(), "{again:?}");
     assert_eq!(bed.read("three"), Ok(expected));
@@ -297,7 +320,9 @@ fn all_of_it_at_once() {
     leave_unsealed(&bed, "three", &[9; 100]);
     std::fs::remove_file(bed.place("e").join("cmkfs.dir")).unwrap();
     std::fs::write(bed.place("d").join("cmkfs.tmp.x"), "half").unwrap();
-    let kept = bed.place("d2").join(format!("cmkfs.long.{}.name", "B".repeat(43)));
+    let kept = bed
+        .place("d2")
+        .join(format!("cmkfs.long.{}.name", "B".repeat(43)));
     std::fs::write(kept, "a name").unwrap();
     let healed = bed.verify(&["--repair"]);
     assert_eq!(healed.code, SOUND, "{healed:?}");

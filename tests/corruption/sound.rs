@@ -26,7 +26,10 @@ fn a_volume_with_one_of_everything_is_sound_and_counted() {
 #[test]
 fn what_is_under_a_disabled_key_is_not_verified_and_everything_else_is() {
     let bed = Bed::new();
-    bed.volume.keys.disable_key(&KeyRef::Id(bed.second)).unwrap();
+    bed.volume
+        .keys
+        .disable_key(&KeyRef::Id(bed.second))
+        .unwrap();
     let outcome = bed.verify(&[]);
     assert_eq!(outcome.code, NOT_VERIFIED, "{outcome:?}");
     assert_eq!(outcome.report["Sound"], true);
@@ -84,8 +87,14 @@ fn what_is_not_of_cmkfs_s_making_is_told_and_left_alone() {
     let outcome = bed.verify(&["--repair"]);
     assert_eq!(outcome.code, super::SOUND, "{outcome:?}");
     let notes = format!("{}/notes.txt", bed.relative("d"));
-    let mut expected = [("ForeignName", notes.as_str()), ("ForeignName", "lost+found")];
+    let mut expected = [
+        ("ForeignName", notes.as_str()),
+        ("ForeignName", "lost+found"),
+    ];
     expected.sort_unstable();
     assert_eq!(outcome.of("Foreign"), expected);
-    assert_eq!(std::fs::read(bed.place("d").join("notes.txt")).unwrap(), b"mine");
+    assert_eq!(
+        std::fs::read(bed.place("d").join("notes.txt")).unwrap(),
+        b"mine"
+    );
 }

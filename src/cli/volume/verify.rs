@@ -259,7 +259,10 @@ fn print(report: &Report) -> Result<(), CliError> {
         let (named, reason) = (printable(named), printable(&finding.reason));
         output::line(&format!("{head}: {named}: {reason}"))?;
         if let (Some((first, last)), Some((start, end))) = (finding.blocks, bytes_of(finding)) {
-            output::line(&format!("  blocks {first} to {last}, bytes {start} to {}", end - 1))?;
+            output::line(&format!(
+                "  blocks {first} to {last}, bytes {start} to {}",
+                end - 1
+            ))?;
         }
         if finding.path.is_some() {
             let backing = printable(&finding.backing_path);
@@ -268,7 +271,10 @@ fn print(report: &Report) -> Result<(), CliError> {
         if let Some(object) = finding.object_id {
             output::line(&format!("  object: {object}"))?;
         }
-        if let Some(key) = finding.key_id.filter(|_| finding.status == Status::NotVerified) {
+        if let Some(key) = finding
+            .key_id
+            .filter(|_| finding.status == Status::NotVerified)
+        {
             output::line(&format!("  key: {key}"))?;
         }
         output::line(&format!("  to do: {}", advice(finding)))?;

@@ -176,4 +176,3 @@ impl Inner {
         Ok(next.map(|next| block.max(first(next))))
     }
 }
-

@@ -138,7 +138,10 @@ impl Maintenance<'_> {
             listed => listed?,
         };
         let mut other = None;
-        for stored in listed.split(|byte| *byte == 0).filter(|name| is_stored_name(name)) {
+        for stored in listed
+            .split(|byte| *byte == 0)
+            .filter(|name| is_stored_name(name))
+        {
             match fs.plain_xattr_name(inode, stored) {
                 Err(crate::fs::FsError::Damaged(_)) => {}
                 opened => {
@@ -243,7 +246,10 @@ impl FileSystem {
         directory: BorrowedFd<'_>,
         aside: &CStr,
     ) -> FsResult<std::sync::Arc<Object>> {
-        let file = self.core.backing.open(directory, aside, OFlags::RDONLY, 0)?;
+        let file = self
+            .core
+            .backing
+            .open(directory, aside, OFlags::RDONLY, 0)?;
         let mut bytes = [0; crate::format::header::HEADER_LEN + 1];
         let read = self.core.backing.read(&file, &mut bytes, 0)?;
         if read == 0 {

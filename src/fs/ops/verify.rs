@@ -120,9 +120,18 @@ impl Maintenance<'_> {
         while let Some((parent, name)) = next {
             parts.push(self.filesystem.plain_name_in(&parent, &name)?);
             let place = parent.place.read();
-            next = place.parent.clone().map(|above| (above, place.name.clone()));
+            next = place
+                .parent
+                .clone()
+                .map(|above| (above, place.name.clone()));
         }
-        Some(parts.iter().rev().map(|part| OsStr::from_bytes(part)).collect())
+        Some(
+            parts
+                .iter()
+                .rev()
+                .map(|part| OsStr::from_bytes(part))
+                .collect(),
+        )
     }
 
     /// Where an entry was met in the backing directory, for messages.
@@ -262,12 +271,7 @@ impl Maintenance<'_> {
         verified
     }
 
-    fn verify_attributes(
-        &self,
-        entry: &Entry<'_>,
-        verified: &mut Verified,
-        on_flaw: OnFlaw<'_>,
-    ) {
+    fn verify_attributes(&self, entry: &Entry<'_>, verified: &mut Verified, on_flaw: OnFlaw<'_>) {
         let fs = self.filesystem;
         let mut check = |on_flaw: OnFlaw<'_>| -> FsResult<()> {
             let inode = entry.inode()?;
@@ -276,7 +280,10 @@ impl Maintenance<'_> {
                 Err(FsError::Os(Errno::OPNOTSUPP)) => return Ok(()),
                 listed => listed?,
             };
-            for name in stored.split(|byte| *byte == 0).filter(|name| is_stored_name(name)) {
+            for name in stored
+                .split(|byte| *byte == 0)
+                .filter(|name| is_stored_name(name))
+            {
                 match fs.plain_xattr_name(inode, name) {
                     Ok(_) => verified.attributes += 1,
                     // Removed since it was listed.

@@ -295,7 +295,11 @@ impl<'a> Maintenance<'a> {
 }
 
 impl FileSystem {
-    pub(super) fn each_name(&self, directory: &OwnedFd, mut each: impl FnMut(&CStr)) -> FsResult<()> {
+    pub(super) fn each_name(
+        &self,
+        directory: &OwnedFd,
+        mut each: impl FnMut(&CStr),
+    ) -> FsResult<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let listing = self.core.backing.open(directory, c".", flags, 0)?;
         for entry in rustix::fs::Dir::new(listing)? {

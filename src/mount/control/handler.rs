@@ -67,9 +67,7 @@ impl Handler {
                     let bytes = format!("objects, {} bytes", totals.bytes);
                     reporter.report(totals.objects(), 0, &bytes)
                 }
-                verify::Event::Found(finding) => {
-                    reporter.tell(&Response::Finding(finding.clone()))
-                }
+                verify::Event::Found(finding) => reporter.tell(&Response::Finding(finding.clone())),
             };
             if is_heard {
                 ControlFlow::Continue(())

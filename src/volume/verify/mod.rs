@@ -134,7 +134,11 @@ fn unopened(error: &VolumeError) -> Option<Finding> {
     };
     let is_root = matches!(error, VolumeError::Filesystem { .. });
     Some(Finding {
-        kind: Some(if is_root { Kind::Directory } else { Kind::Volume }),
+        kind: Some(if is_root {
+            Kind::Directory
+        } else {
+            Kind::Volume
+        }),
         path: is_root.then(|| ".".to_owned()),
         backing_path: if is_root { "." } else { VOLUME_FILE }.to_owned(),
         ..volume_finding(status, what, error)
@@ -253,7 +257,9 @@ fn spawn<'scope>(
 ) -> io::Result<()> {
     let messages = messages.clone();
     let builder = std::thread::Builder::new().name("cmkfs-verify".to_owned());
-    builder.spawn_scoped(scope, move || work(&messages)).map(drop)
+    builder
+        .spawn_scoped(scope, move || work(&messages))
+        .map(drop)
 }
 
 /// Puts together what the threads find.
@@ -299,9 +305,8 @@ impl Collector<'_> {
 /// What is wrong with the volume file.
 fn verify_volume_file(volume: &Volume) -> Option<Finding> {
     let damaged = |reason: &str| volume_finding(Status::Damaged, What::VolumeFile, reason);
-    let stored = || -> FsResult<Result<_, VolumeError>> {
-        Ok(read_volume_file(&volume.backing_root()?))
-    };
+    let stored =
+        || -> FsResult<Result<_, VolumeError>> { Ok(read_volume_file(&volume.backing_root()?)) };
     let stored = match stored() {
         Ok(Ok(stored)) => stored,
         Ok(Err(error @ (VolumeError::Damaged { .. } | VolumeError::NotAVolume { .. }))) => {
@@ -322,7 +327,9 @@ fn verify_volume_file(volume: &Volume) -> Option<Finding> {
         Ok(data_key) => {
             let keys = ObjectKeys::new(&data_key, ObjectKind::Volume);
             let verified = verify_volume(&keys, &stored);
-            verified.err().map(|_| damaged("it was changed outside of cmkfs"))
+            verified
+                .err()
+                .map(|_| damaged("it was changed outside of cmkfs"))
         }
         Err(error @ KeyUnavailable::Rejected) => Some(damaged(&error.to_string())),
         Err(error) => Some(Finding {

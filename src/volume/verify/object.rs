@@ -103,7 +103,12 @@ impl<'a, 'f> Examiner<'a, 'f> {
             Ok(false) => {}
             Err(error) => {
                 let part = Part::Name;
-                self.tell_of(entry, &Verified::default(), vec![Flaw { part, error }], tell);
+                self.tell_of(
+                    entry,
+                    &Verified::default(),
+                    vec![Flaw { part, error }],
+                    tell,
+                );
             }
         }
     }

@@ -52,8 +52,12 @@ fn side_file(
 ) -> Option<Finding> {
     let name = &entry.name;
     let path = Path::new(of.directory()).join(&*name.to_string_lossy());
-    let is_temporary =
-        || matches!(BackingName::classify(name.to_bytes()), BackingName::Temporary);
+    let is_temporary = || {
+        matches!(
+            BackingName::classify(name.to_bytes()),
+            BackingName::Temporary
+        )
+    };
     let (what, reason) = match Maintenance::owner_of_side_file(name) {
         Some(owner) if owners.contains(&owner) => return None,
         Some(_) => match of {
@@ -61,10 +65,7 @@ fn side_file(
                 What::OrphanedSideFile,
                 "it holds the target of a symlink that is not there",
             ),
-            SideFiles::Journals => (
-                What::OrphanedJournal,
-                "no file needs what it records",
-            ),
+            SideFiles::Journals => (What::OrphanedJournal, "no file needs what it records"),
         },
         None if is_temporary() => (
             What::Leftover,
@@ -76,7 +77,9 @@ fn side_file(
         }
     };
     let (status, reason) = examiner.attempt(reason, |maintenance| {
-        maintenance.remove_orphaned_side_file(of, name).map(|()| true)
+        maintenance
+            .remove_orphaned_side_file(of, name)
+            .map(|()| true)
     });
     Some(finding(status, what, &path, reason))
 }

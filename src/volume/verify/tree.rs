@@ -151,8 +151,7 @@ impl<'f> Walk<'_, '_, 'f> {
             .maintenance()
             .verify_directory(&directory, &mut |flaw| flaws.push(flaw));
         totals.add(&verified);
-        let has_lost_header =
-            |error: &FsError| *error == FsError::Damaged(Damage::HeaderMissing);
+        let has_lost_header = |error: &FsError| *error == FsError::Damaged(Damage::HeaderMissing);
         if flaws.iter().any(|flaw| has_lost_header(&flaw.error))
             && self.maintenance().is_empty(&directory).unwrap_or(false)
             && !(self.examiner.mode == Mode::InUse && self.maintenance().is_gone(&directory))
@@ -160,14 +159,14 @@ impl<'f> Walk<'_, '_, 'f> {
         {
             flaws.clear();
             let reason = "an empty directory has lost its header, and gets a new one";
-            let repair = |maintenance: &Maintenance<'_>| {
-                maintenance.heal_header(&directory).map(|()| true)
-            };
+            let repair =
+                |maintenance: &Maintenance<'_>| maintenance.heal_header(&directory).map(|()| true);
             let what = What::DirectoryHeaderMissing;
             let found = self.repaired(&directory, None, what, reason, repair);
             tell(Message::Found(found));
         }
-        self.examiner.tell_of(&directory, &verified, flaws, &mut tell);
+        self.examiner
+            .tell_of(&directory, &verified, flaws, &mut tell);
         tell(Message::Counted(totals));
         match self.maintenance().listing(&directory) {
             Ok(listing) => {
@@ -282,7 +281,9 @@ impl<'f> Walk<'_, '_, 'f> {
             Ok(true) => {
                 let reason = "it keeps the long name of an object that is not there";
                 let repair = |maintenance: &Maintenance<'_>| {
-                    maintenance.remove_orphaned_name(directory, name).map(|()| true)
+                    maintenance
+                        .remove_orphaned_name(directory, name)
+                        .map(|()| true)
                 };
                 let what = What::OrphanedName;
                 let found = self.repaired(directory, Some(name), what, reason, repair);
