@@ -2,7 +2,7 @@
 //!
 //! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
 //! [`overwrite`] blocks that may be on the disk already, [`journal`] their records, [`checkpoint`] what becomes of these ·
-//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`slots`] the meta pages in memory · [`scratch`] buffers.
+//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`verify`] · [`slots`] the meta pages in memory · [`scratch`] buffers.
 //!
 //! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
 
@@ -16,6 +16,7 @@ mod rewrap;
 mod scratch;
 mod seal;
 mod slots;
+mod verify;
 mod write;
 
 use std::ffi::CStr;

@@ -2,7 +2,7 @@
 //! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
 //! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn ·
 //! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew · [`rekey`] new data keys · [`replace`] one
-//! backing object in the place of another.
+//! backing object in the place of another · [`verify`] what is stored · [`repair`] what heals without guessing.
 
 mod attributes;
 mod binding;
@@ -13,13 +13,17 @@ mod listing;
 mod namespace;
 mod rekey;
 mod rename;
+mod repair;
 mod replace;
 mod rewrap;
 mod sealing;
+mod verify;
 mod walk;
 mod withdraw;
 mod xattrs;
 
+pub use repair::SideFiles;
+pub use verify::{Listed, Listing};
 pub use walk::{Entry, Maintenance};
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -158,7 +158,7 @@ impl FileSystem {
         Ok(names)
     }
 
-    fn plain_xattr_name(&self, inode: &Arc<Inode>, stored: &[u8]) -> FsResult<Vec<u8>> {
+    pub(super) fn plain_xattr_name(&self, inode: &Arc<Inode>, stored: &[u8]) -> FsResult<Vec<u8>> {
         self.with_keys(inode, false, |keys| {
             let keys = keys.ok_or_else(tampered)?;
             let name = c_string(stored)?;
