@@ -23,7 +23,7 @@ pub struct Found<'a> {
     /// Operations that had returned, and that had begun.
     pub done: Step,
     pub begun: Step,
-    /// Pages may be torn: then a hole that is being filled may be lost.
+    /// Pages may be torn: then a hole that is being filled may be lost, or a block that is written where one was cut off.
     pub torn: bool,
     /// Something is unreadable that no sync covered.
     pub pardoned: bool,
@@ -207,7 +207,11 @@ impl Found<'_> {
                             && version.shares(allowed[0], block)
                     });
                     let filled = self.torn && allowed[0].block(block) == [0; BLOCK];
-                    pardoned &= !covered || !unchanged && filled;
+                    // Cut off since, and on the disk: what is written there is new.
+                    let cut = allowed
+                        .iter()
+                        .any(|version| version.size <= block * BLOCK as u64);
+                    pardoned &= !covered || !unchanged && (filled || self.torn && cut);
                     let how = match (covered, unchanged) {
                         (false, _) => "never synced",
                         (true, false) => "synced, and changed since",

@@ -115,6 +115,11 @@ impl Journal {
         self.closed || !self.pending.is_empty()
     }
 
+    /// The next record goes to the beginning.
+    pub const fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
     /// No record may follow before a checkpoint has succeeded.
     pub const fn close(&mut self) {
         self.closed = true;
@@ -311,6 +316,11 @@ impl Inner {
             .is_some_and(|journal| journal.end >= FULL_WHEN_SYNCED)
     }
 
+    /// There is something for a checkpoint to do.
+    pub(super) fn has_records(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::is_due)
+    }
+
     /// Puts on the disk what was recorded, and what was changed in the backing file.
     pub(super) fn sync_changes(&self, core: &Core) -> FsResult<()> {
         if let Some(journal) = self.unsynced_journal() {
@@ -318,16 +328,17 @@ impl Inner {
             self.journal_synced
                 .fetch_max(self.journaled, Ordering::AcqRel);
         }
-        if self.placed > self.placed_synced.load(Ordering::Acquire) {
-            self.sync_placed(core)?;
-        }
-        Ok(())
+        Ok(self.sync_placed(core)?)
     }
 
     /// Puts on the disk what was changed in the backing file.
-    pub(super) fn sync_placed(&self, core: &Core) -> FsResult<()> {
+    pub(super) fn sync_placed(&self, core: &Core) -> Result<(), Errno> {
+        let placed = self.placed.load(Ordering::Acquire);
+        if placed <= self.placed_synced.load(Ordering::Acquire) {
+            return Ok(());
+        }
         core.backing.sync(&self.fd, true)?;
-        self.placed_synced.fetch_max(self.placed, Ordering::AcqRel);
+        self.placed_synced.fetch_max(placed, Ordering::AcqRel);
         Ok(())
     }
 

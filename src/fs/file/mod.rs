@@ -95,7 +95,7 @@ struct Inner {
     /// Blocks were cut off or punched out, and that may not be on the disk yet.
     released: bool,
     /// Counts changes of the backing file, and up to which of them it is on the disk.
-    placed: u64,
+    placed: AtomicU64,
     placed_synced: AtomicU64,
     /// The same for records of the journal.
     journaled: u64,
@@ -266,11 +266,17 @@ impl Inner {
             journal: None,
             released: false,
             // What another process may have left is not known to be on the disk.
-            placed: 1,
+            placed: AtomicU64::new(1),
             placed_synced: AtomicU64::new(0),
             journaled: 1,
             journal_synced: AtomicU64::new(0),
         }
+    }
+
+    /// The backing file, for a call that changes its content or length.
+    fn place(&self) -> &OwnedFd {
+        self.placed.fetch_add(1, Ordering::AcqRel);
+        &self.fd
     }
 
     fn ensure_object(&mut self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {
@@ -286,14 +292,13 @@ impl Inner {
     /// file is at no moment shorter than one with a header is.
     fn store_header(&mut self, core: &Core, state: SealedState) -> FsResult<()> {
         let object = self.object.as_ref().ok_or(Errno::IO)?;
-        self.placed += 1;
         let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
         if self.has_header {
-            core.backing.write(&self.fd, &bytes, 0)?;
+            core.backing.write(self.place(), &bytes, 0)?;
         } else {
             let mut page = [0; layout::BLOCK_LEN];
             page[..HEADER_LEN].copy_from_slice(&bytes);
-            core.backing.write(&self.fd, &page, 0)?;
+            core.backing.write(self.place(), &page, 0)?;
         }
         // What is on the disk would refuse the change that follows, were that there first after a power cut: the mark has
         // to be there before. A file that was never sealed has nothing to refuse.
@@ -302,9 +307,8 @@ impl Inner {
             || (state.sparse && !self.stored.sparse && self.stored.size > 0);
         if self.has_header && state.dirty && allows_more {
             core.backing.sync(&self.fd, true)?;
-            self.placed_synced.fetch_max(self.placed, Ordering::AcqRel);
-            // The change that follows is not.
-            self.placed += 1;
+            let placed = self.placed.load(Ordering::Acquire);
+            self.placed_synced.fetch_max(placed, Ordering::AcqRel);
         }
         self.stored = state;
         self.has_header = true;

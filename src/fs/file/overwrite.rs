@@ -45,9 +45,8 @@ impl OpenFile {
             }
             if new_size > old_size {
                 // The last block grows. Until it is in its place, the rest of it there reads as zeros.
-                inner.placed += 1;
                 core.backing
-                    .truncate(&inner.fd, layout::backing_length(new_size))?;
+                    .truncate(inner.place(), layout::backing_length(new_size))?;
                 inner.size = new_size;
             }
             let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
@@ -103,9 +102,18 @@ impl OpenFile {
         sealed: &[u8],
     ) -> Result<(), Errno> {
         let object = inner.object.as_ref().ok_or(Errno::IO)?.id();
-        let journal = match &mut inner.journal {
-            Some(journal) if journal.object() == object => journal,
-            other => other.insert(Journal::begin(core, object)?),
+        if inner
+            .journal
+            .as_ref()
+            .is_none_or(|journal| journal.object() != object)
+        {
+            inner.journal = Some(Journal::begin(core, object)?);
+        } else if inner.journal.as_ref().is_some_and(Journal::is_empty) {
+            // The records at the beginning count until the header is on the disk, and must not be mixed with new ones.
+            inner.sync_placed(core)?;
+        }
+        let Some(journal) = &mut inner.journal else {
+            return Err(Errno::IO);
         };
         inner.journaled += 1;
         journal.append(core, inner.stored.epoch, first, entries, sealed)
@@ -124,7 +132,6 @@ impl OpenFile {
         self.checkpoint(core, inner)?;
         // What lies in the places now has to be what the slots there speak of.
         inner.sync_changes(core)?;
-        inner.placed += 1;
         let blocks = first..first + entries.len() as u64;
         let mut changed = Vec::new();
         for group in layout::group_of(blocks.start)..=layout::group_of(blocks.end - 1) {
@@ -143,16 +150,15 @@ impl OpenFile {
             slots.encode(at..at + count, &mut bytes);
             let bytes = &bytes[..count * SLOT_LEN];
             core.backing
-                .write(&inner.fd, bytes, layout::slot_offset(own.start))?;
+                .write(inner.place(), bytes, layout::slot_offset(own.start))?;
             changed.push((group, own, slots));
         }
         inner.sync_placed(core)?;
-        inner.placed += 1;
         for (group, own, slots) in changed {
             let at = |block: u64| (((block - first) as usize) * BLOCK_LEN).min(sealed.len());
             let data = &sealed[at(own.start)..at(own.end)];
             core.backing
-                .write(&inner.fd, data, layout::data_offset(own.start))?;
+                .write(inner.place(), data, layout::data_offset(own.start))?;
             self.slots.lock().insert(group, slots);
         }
         Ok(())

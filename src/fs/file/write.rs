@@ -150,7 +150,6 @@ impl OpenFile {
             self.store_header(core, inner, state)?;
         }
         inner.await_release(core)?;
-        inner.placed += 1;
         let groups = layout::group_of(blocks.start)..layout::group_of(blocks.end - 1) + 1;
         let mut slots = Vec::with_capacity((groups.end - groups.start) as usize);
         for group in groups.clone() {
@@ -251,10 +250,9 @@ impl OpenFile {
         if !inner.has_header {
             // Nothing of this file was there before: an empty one is left, as it was.
             inner.object = None;
-            let _ = core.backing.truncate(&inner.fd, 0);
+            let _ = core.backing.truncate(inner.place(), 0);
         }
         inner.size = old_size;
-        inner.placed += 1;
         inner.distrust();
         self.slots
             .lock()
@@ -331,7 +329,7 @@ impl Job<'_> {
         let start = if index > 0 {
             let from = HEADER_LEN + index * SLOT_LEN;
             let to = from + self.part(0).0.count() * SLOT_LEN;
-            backing.write(&inner.fd, &metas[from..to], layout::slot_offset(first))?;
+            backing.write(inner.place(), &metas[from..to], layout::slot_offset(first))?;
             layout::data_offset(first)
         } else if let (Some(keys), Some(object)) = (header, &inner.object) {
             metas[..HEADER_LEN].copy_from_slice(&object.seal_header(keys, &inner.changing(false))?);
@@ -348,7 +346,7 @@ impl Job<'_> {
             }
             parts.push(IoSlice::new(data));
         }
-        Ok(backing.write_vectored(&inner.fd, &mut parts, start)?)
+        Ok(backing.write_vectored(inner.place(), &mut parts, start)?)
     }
 
     /// Data of holes, slots of all, data of the others; `old` gives a group's slots as they were.
@@ -372,7 +370,7 @@ impl Job<'_> {
                         .count() as u64;
                     if was_hole(block) == holes {
                         backing.write(
-                            &inner.fd,
+                            inner.place(),
                             self.data(block..block + run),
                             layout::data_offset(block),
                         )?;
@@ -387,7 +385,7 @@ impl Job<'_> {
             let count = (blocks.end - blocks.start) as usize;
             self.slots[n].encode(index..index + count, &mut bytes);
             backing.write(
-                &inner.fd,
+                inner.place(),
                 &bytes[..count * SLOT_LEN],
                 layout::slot_offset(blocks.start),
             )?;
