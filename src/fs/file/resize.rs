@@ -141,7 +141,7 @@ impl OpenFile {
         let mut sealed = [0; BLOCK_LEN];
         let sealed = &mut sealed[..plain.len()];
         let entry = block::seal(keys, index, plain, sealed);
-        if core.journals.is_some() && !is_hole {
+        if core.journals.is_some() && (!is_hole || inner.recovering) {
             return self.overwrite(core, inner, keys, index, &[entry], sealed);
         }
         inner.await_release(core)?;
@@ -351,6 +351,18 @@ impl OpenFile {
             }
         }
         inner.released = true;
+        Ok(())
+    }
+
+    /// Takes from the page of a hole what an unclean stop may have left there.
+    pub(super) fn clear_page(&self, core: &Core, inner: &mut Inner, block: u64) -> FsResult<()> {
+        let mut page = [0; BLOCK_LEN];
+        let read = core
+            .backing
+            .read(&inner.fd, &mut page, layout::data_offset(block))?;
+        if page[..read].iter().any(|byte| *byte != 0) {
+            self.release(core, inner, &[block..block + 1])?;
+        }
         Ok(())
     }
 

@@ -86,6 +86,9 @@ impl OpenFile {
                 if !sound {
                     return Ok(false);
                 }
+                if slot.is_hole() {
+                    self.clear_page(core, &mut inner, block)?;
+                }
                 if slot != old {
                     let mut bytes = [0; SLOT_LEN];
                     slot.encode(&mut bytes);

@@ -87,11 +87,13 @@ impl OpenFile {
             let slots = self.group(core, inner, layout::group_of(block))?;
             let group_end = (layout::group_of(block) + 1) * GROUP_BLOCKS;
             while block < group_end && block * PAGE < limit {
+                // In the page of a hole that an unclean stop has left there may be anything.
                 // A hole that ends with the file would not be one any more, were its slot on the disk and the new size not.
                 let grows = end > inner.size && (block + 1) * PAGE > inner.size;
                 let holds_data = block < known
                     && (!slots.get(layout::index_in_group(block)).0.is_hole()
                         || inner.is_journaled(block)
+                        || inner.recovering
                         || grows);
                 if *journaled.get_or_insert(holds_data) != holds_data {
                     return Ok((block * PAGE, !holds_data));
