@@ -94,7 +94,7 @@ fn failing(directory: &Path, stressors: &[&str], seconds: u64) -> BTreeSet<Strin
     ]);
     command.args([
         "--copy-file-bytes",
-        "8M",
+        "128M",
         "--sync-file-bytes",
         "4M",
         "--splice-bytes",
