@@ -28,7 +28,7 @@ impl OpenFile {
         inner.store_header(core, SealedState { epoch, ..state })
     }
 
-    /// A record that was withdrawn must not count again once the file is long enough for it.
+    /// Records that are not to count must be of another epoch before the file grows, or another record comes before them.
     pub(super) fn finish_withdrawal(&self, core: &Core, inner: &mut Inner) -> FsResult<()> {
         if inner
             .journal

@@ -38,7 +38,8 @@ pub struct Journal {
     /// Where the next record goes, in bytes.
     end: u64,
     pending: BTreeMap<u64, Pending>,
-    /// A checkpoint has failed after it may have written the header: no record may follow before one has succeeded.
+    /// No record may follow, and the file not grow, before a checkpoint has succeeded: the last one has failed, or there are
+    /// records that are not to count.
     closed: bool,
 }
 
@@ -169,6 +170,9 @@ impl Journal {
         };
         let mut found = Self::over(object.id(), fd);
         while found.recover_record(core, keys, epoch, size)? {}
+        // Behind its end there may be records that would count again if another came before them, and before it some that
+        // would if the file grew.
+        found.closed = true;
         Ok(Some(found))
     }
 

@@ -64,6 +64,8 @@ impl OpenFile {
             let state = inner.changing(true);
             self.store_header(core, inner, state)?;
         }
+        // What was synced up to here did not bring it along.
+        inner.placed += 1;
         core.backing
             .truncate(&inner.fd, layout::backing_length(size))?;
         inner.size = size;
@@ -261,6 +263,7 @@ impl OpenFile {
     ) -> FsResult<()> {
         inner.placed += 1;
         self.tidy_tail(core, inner, keys)?;
+        self.finish_withdrawal(core, inner)?;
         let grows = matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange)
             && range.end > inner.size;
         if !inner.has_header {

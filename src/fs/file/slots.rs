@@ -86,6 +86,13 @@ impl SlotCache {
         self.0.insert(group, slots);
     }
 
+    /// Forgets some groups: they are read anew.
+    pub fn forget(&mut self, groups: std::ops::Range<u64>) {
+        for group in groups {
+            self.0.remove(&group);
+        }
+    }
+
     /// Forgets the groups from `first` on.
     pub fn forget_from(&mut self, first: u64) {
         self.0.retain(|group, _| *group < first);

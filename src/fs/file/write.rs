@@ -45,6 +45,7 @@ impl OpenFile {
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
+        self.finish_withdrawal(core, &mut inner)?;
         let old_size = inner.size;
         // A last block that grows is recorded before what follows it is written: should that fail, it has not grown.
         let last = inner.record_of(old_size / PAGE);
@@ -86,9 +87,12 @@ impl OpenFile {
             let slots = self.group(core, inner, layout::group_of(block))?;
             let group_end = (layout::group_of(block) + 1) * GROUP_BLOCKS;
             while block < group_end && block * PAGE < limit {
+                // A hole that ends with the file would not be one any more, were its slot on the disk and the new size not.
+                let grows = end > inner.size && (block + 1) * PAGE > inner.size;
                 let holds_data = block < known
                     && (!slots.get(layout::index_in_group(block)).0.is_hole()
-                        || inner.is_journaled(block));
+                        || inner.is_journaled(block)
+                        || grows);
                 if *journaled.get_or_insert(holds_data) != holds_data {
                     return Ok((block * PAGE, !holds_data));
                 }

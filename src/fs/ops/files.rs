@@ -122,7 +122,7 @@ impl FileSystem {
         Ok(file)
     }
 
-    fn open_backing(&self, inode: &Inode, write: bool) -> FsResult<OwnedFd> {
+    pub(super) fn open_backing(&self, inode: &Inode, write: bool) -> FsResult<OwnedFd> {
         let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
         inode.at(&self.core, |at| {
             let open = || match at {

@@ -2,7 +2,7 @@
 //! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
 //! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn ·
 //! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew · [`rekey`] new data keys · [`replace`] one
-//! backing object in the place of another.
+//! backing object in the place of another · [`verify`] what is stored · [`repair`] what heals without guessing.
 
 mod attributes;
 mod binding;
@@ -13,13 +13,17 @@ mod listing;
 mod namespace;
 mod rekey;
 mod rename;
+mod repair;
 mod replace;
 mod rewrap;
 mod sealing;
+mod verify;
 mod walk;
 mod withdraw;
 mod xattrs;
 
+pub use repair::SideFiles;
+pub use verify::{Listed, Listing};
 pub use walk::{Entry, Maintenance};
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,7 +41,7 @@ use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
 use super::directory::own_name;
 use super::error::FsResult;
-use super::file::{OpenFile, backing_length};
+use super::file::{OpenFile, backing_length, looks_blank};
 use super::inodes::{Inode, Inodes};
 use super::journals::Journals;
 use super::keys::KeyPort;
@@ -217,6 +221,7 @@ impl FileSystem {
     /// Plaintext size of the object at a place.
     fn size_at(&self, kind: FileKind, stat: &Stat, at: At<'_>) -> FsResult<u64> {
         Ok(match kind {
+            FileKind::File if looks_blank(&self.core, stat, at) => 0,
             FileKind::File => layout::plaintext_size(backing_length(stat)),
             FileKind::Symlink => match Stored::target_length(backing_length(stat)) {
                 Some(length) => length,
