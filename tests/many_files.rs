@@ -151,8 +151,8 @@ fn a_daemon_returns_to_where_it_was_however_many_files_have_come_and_gone() {
 }
 
 /// How many descriptors the daemon holds of objects that have no name any more.
-fn removed_and_held(volume: &Volume) -> usize {
-    let folder = format!("/proc/{}/fd", volume.daemon().expect("a daemon"));
+fn removed_and_held(daemon: u32) -> usize {
+    let folder = format!("/proc/{daemon}/fd");
     let links = fs::read_dir(folder).unwrap().flatten();
     let stats = links.filter_map(|link| fs::metadata(link.path()).ok());
     stats
@@ -182,6 +182,7 @@ fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 fn a_removed_file_and_its_journal_take_no_space_although_it_was_not_sealed() {
     let volume = Volume::mounted();
+    let daemon = volume.daemon().expect("a daemon");
     let [closed, open, target, source, linked] =
         ["closed", "open", "target", "source", "linked"].map(|name| volume.path(name));
     drop(overwritten(&closed));
@@ -204,7 +205,7 @@ fn a_removed_file_and_its_journal_take_no_space_although_it_was_not_sealed() {
     assert_eq!(byte, [2], "a file stays usable while it is open");
     drop(handle);
     soon("only what has a name is held", || {
-        removed_and_held(&volume) == 0 && journals() <= 2
+        removed_and_held(daemon) == 0 && journals() <= 2
     });
     for name in ["target", "other name"] {
         let read = || fs::read(volume.path(name)).unwrap();
@@ -220,6 +221,7 @@ fn a_removed_file_and_its_journal_take_no_space_although_it_was_not_sealed() {
 #[test]
 fn a_removed_directory_is_not_held() {
     let volume = Volume::mounted();
+    let daemon = volume.daemon().expect("a daemon");
     for number in 0..50 {
         let directory = volume.path(format!("directory-{number}"));
         fs::create_dir(&directory).unwrap();
@@ -228,6 +230,6 @@ fn a_removed_directory_is_not_held() {
         fs::remove_dir(&directory).unwrap();
     }
     soon("no removed directory is held", || {
-        removed_and_held(&volume) == 0
+        removed_and_held(daemon) == 0
     });
 }
