@@ -66,4 +66,10 @@ impl RecentDescriptors {
         drop(kept);
         drop(oldest);
     }
+
+    /// Keeps this one no longer: its directory is gone.
+    pub fn let_go(&self, descriptor: &Arc<OwnedFd>) {
+        let mut kept = self.kept.lock();
+        kept.retain(|other| !Arc::ptr_eq(other, descriptor));
+    }
 }

@@ -141,6 +141,11 @@ impl Inode {
         *self.backing.lock()
     }
 
+    /// The transport does not remember it.
+    pub fn is_forgotten(&self) -> bool {
+        self.lookups.load(Ordering::Relaxed) == 0
+    }
+
     /// The directory this is found in.
     pub fn parent(&self) -> Option<Arc<Inode>> {
         self.place.read().parent.clone()
@@ -386,6 +391,20 @@ impl Inodes {
                 self.let_go(inode);
             }
         }
+    }
+
+    /// Makes the table smaller where most of it is empty. Says whether that was so.
+    pub fn shrink(&self) -> bool {
+        let mut shrunk = false;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            if shard.capacity() > 64 && shard.len() < shard.capacity() / 4 {
+                let enough = 2 * shard.len();
+                shard.shrink_to(enough);
+                shrunk = true;
+            }
+        }
+        shrunk
     }
 
     /// Every inode, the root included.

@@ -242,8 +242,10 @@ impl FileSystem {
         if let Some(handle) = self.files.remove(handle) {
             self.release_file(&handle);
             if let Some(handle) = Arc::into_inner(handle) {
+                let node = handle.inode.node;
                 drop(handle.file);
                 self.inodes.let_go(handle.inode);
+                self.give_up_removed(node);
             }
         }
     }
