@@ -40,6 +40,26 @@ impl Direct {
         }
     }
 
+    /// The filesystem of a volume that somebody else has opened.
+    pub fn on(volume: TestVolume, open: Volume) -> Self {
+        Self {
+            volume,
+            open: Some(open),
+            held: Vec::new(),
+        }
+    }
+
+    /// Ends the filesystem, cleanly or as a SIGKILL would, and goes on with what `open` makes of the volume.
+    pub fn reopen(&mut self, is_clean: bool, open: impl FnOnce(&TestVolume) -> Volume) {
+        if is_clean {
+            self.release_held();
+            self.fs().shutdown().unwrap();
+        }
+        self.held.clear();
+        self.open = None;
+        self.open = Some(open(&self.volume));
+    }
+
     pub fn fs(&self) -> &FileSystem {
         self.open.as_ref().unwrap()
     }
@@ -66,17 +86,12 @@ impl Direct {
 
     /// Ends the filesystem cleanly and opens it anew.
     pub fn remount(&mut self) {
-        self.release_held();
-        self.fs().shutdown().unwrap();
-        self.open = None;
-        self.open = Some(self.volume.open());
+        self.reopen(true, TestVolume::open);
     }
 
     /// Opens the filesystem anew without having ended it, as after a SIGKILL.
     pub fn remount_killed(&mut self) {
-        self.held.clear();
-        self.open = None;
-        self.open = Some(self.volume.open());
+        self.reopen(false, TestVolume::open);
     }
 
     fn walk(&self, path: &str) -> Answer<Attributes> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use cmkfs::clock::SystemClock;
 use cmkfs::crypto::passphrase::Passphrase;
+use cmkfs::fs::backing::{Backing, Observer};
 use cmkfs::fs::{Caller, FileSystem, NewMode, NodeId, OpenFlags};
 use cmkfs::ids::KeyId;
 use cmkfs::kms::error::KmsError;
@@ -20,6 +21,7 @@ use cmkfs::kms::key::{CreateKeyRequest, KeyRef};
 use cmkfs::kms::root::{NewProtection, PassphraseSource};
 use cmkfs::kms::service::KeyService;
 use cmkfs::volume::census::Census;
+use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::{self, Access, Volume};
 
 /// Opened for writing.
@@ -92,6 +94,11 @@ impl TestVolume {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keys = key_service(&dir.path().join("keys"));
+        Self::with_keys(dir, keys)
+    }
+
+    /// A volume in `dir` whose key directory may lie elsewhere.
+    pub fn with_keys(dir: tempfile::TempDir, keys: Arc<KeyService>) -> Self {
         let volume = Self { dir, keys };
         let key = DEFAULT_ALIAS.parse().unwrap();
         volume::create(&volume.cipher(), &volume.keys, &key).unwrap();
@@ -100,6 +107,13 @@ impl TestVolume {
 
     pub fn cipher(&self) -> PathBuf {
         self.dir.path().join("cipher")
+    }
+
+    /// Opens it; `observer` sees every backing call first.
+    pub fn open_observed(&self, observer: Box<dyn Observer>) -> Volume {
+        let port = Arc::new(ServicePort::new(Arc::clone(&self.keys)));
+        let backing = Backing::observed(observer);
+        volume::open_observed(&self.cipher(), &self.keys, port, Access::ReadWrite, backing).unwrap()
     }
 
     pub fn open(&self) -> Volume {
