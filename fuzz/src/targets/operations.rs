@@ -255,11 +255,24 @@ fn observed(volume: &TestVolume, trouble: &Arc<Trouble>) -> Volume {
     volume.open_observed(Box::new(Watch(Arc::clone(trouble))))
 }
 
+/// Whether every step is to be told: `CMKFS_FUZZ_TELL=1`.
+fn tells() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    *TELLS.get_or_init(|| std::env::var_os("CMKFS_FUZZ_TELL").is_some())
+}
+
 impl Run {
     fn take(&mut self, step: &Step) {
-        // Shown where the input does not pass.
-        if cfg!(test) {
-            println!("{step:?}");
+        if tells() {
+            println!("{step:.200?}");
+            for (path, seen) in snapshot(&mut self.core) {
+                println!("    {path:.20}: {} of {} bytes", seen.kind, seen.size);
+            }
+            for (path, node) in self.model.tree() {
+                if let Node::File(content, _) = node {
+                    println!("    {path:.20} in the model: {} bytes", content.len());
+                }
+            }
         }
         match step {
             Step::Reopen => self.reopen(true),
@@ -327,6 +340,10 @@ impl Run {
     ) {
         let mut after = self.model.clone();
         let applied = after.apply(operation);
+        // What could not be opened is not held.
+        if result.is_err() && matches!(operation, Operation::Hold(_)) {
+            after.hold_as(&self.model);
+        }
         match &result {
             Ok(read) => assert!(fault.kills || applied.is_ok_and(|expected| expected == *read)),
             Err(errno) => assert_ne!(*errno, Errno::BADMSG, "{operation:?} {fault:?}"),
@@ -370,9 +387,6 @@ impl Run {
             is_a_mix(&held, old, new, &format!("{operation:?} {fault:?}: held"));
             found.held_content().expect("as before").clone_from(&held);
         }
-        if result.is_err() && matches!(operation, Operation::Hold(_)) {
-            found.hold_as(&self.model);
-        }
         self.model = found;
     }
 
@@ -399,9 +413,14 @@ impl Run {
         for (path, node) in tree {
             assert!(is_like(node, &seen[&path]), "{when}: {path}");
             if let Node::File(content, _) = node {
+                let found = &seen[&path].content;
+                let same = found.iter().zip(content).take_while(|(a, b)| a == b);
                 assert!(
-                    seen[&path].content == *content,
-                    "{when}: the content of {path}"
+                    found == content,
+                    "{when}: {path}: {} bytes instead of {}, the same for {}",
+                    found.len(),
+                    content.len(),
+                    same.count()
                 );
             }
         }
