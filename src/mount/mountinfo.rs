@@ -112,19 +112,20 @@ mod tests {
     #[test]
     fn a_line_with_optional_fields_and_escapes_is_read() {
         let line = br"98 64 0:61 / /mnt/a\040b rw,nosuid shared:5 master:1 - fuse.cmkfs /c,\134d\040 ro,user_id=0";
-        let mount = parse(line).unwrap();
+        let mount = Mount::parse(line).unwrap();
         assert_eq!(mount.device, (0, 61));
         assert_eq!(mount.mountpoint, Path::new("/mnt/a b"));
         assert_eq!(mount.source, r"/c,\d ");
         assert!(mount.is_cmkfs() && mount.is_read_only());
         assert_eq!(mount.user(), Some(0));
-        let writable = parse(b"98 64 0:61 / /mnt rw - fuse.sshfs source rw,errors=ro").unwrap();
+        let writable =
+            Mount::parse(b"98 64 0:61 / /mnt rw - fuse.sshfs source rw,errors=ro").unwrap();
         assert!(!writable.is_cmkfs() && !writable.is_read_only());
     }
 
     #[test]
     fn what_is_no_mount_is_skipped() {
-        assert_eq!(parse(b""), None);
-        assert_eq!(parse(b"98 64 x / /mnt rw - t s o"), None);
+        assert_eq!(Mount::parse(b""), None);
+        assert_eq!(Mount::parse(b"98 64 x / /mnt rw - t s o"), None);
     }
 }

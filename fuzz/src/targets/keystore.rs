@@ -274,10 +274,8 @@ pub fn audit_log(input: &[u8]) {
     let original = log.clone();
     match kind % 3 {
         0 => {
-            _ = files.extend([
-                ("audit/log".to_owned(), log),
-                ("audit/head".to_owned(), head),
-            ])
+            files.insert("audit/log".to_owned(), log);
+            files.insert("audit/head".to_owned(), head);
         }
         1 => _ = files.insert("audit/log".to_owned(), text.as_bytes().to_vec()),
         _ => {

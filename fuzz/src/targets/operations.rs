@@ -182,7 +182,7 @@ fn operation(input: &mut Unstructured<'_>) -> Result<Operation> {
 
 fn fault(input: &mut Unstructured<'_>) -> Result<Option<Fault>> {
     let kind: u8 = input.arbitrary()?;
-    if kind % 3 != 0 {
+    if !kind.is_multiple_of(3) {
         return Ok(None);
     }
     let errnos = [

@@ -185,17 +185,17 @@ impl FileSystem {
 
     /// Attributes of a backing object that was just looked at.
     fn attributes_of(&self, node: NodeId, kind: FileKind, stat: &Stat, size: u64) -> Attributes {
-        let time = |seconds, nanoseconds: u64| FileTime {
+        let time = |seconds, nanoseconds| FileTime {
             seconds,
-            nanoseconds: nanoseconds as u32,
+            nanoseconds,
         };
         Attributes {
             node,
             size,
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-            atime: time(stat.st_atime, stat.st_atime_nsec),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            atime: time(stat.st_atime, stat.st_atime_nsec as _),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec as _),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec as _),
             kind,
             permissions: (stat.st_mode & 0o7777) as u16,
             links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
