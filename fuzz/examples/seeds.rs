@@ -11,10 +11,12 @@ use cmkfs::format::backup::{BackupHeader, Entry};
 use cmkfs::format::ciphertext::{Ciphertext, CiphertextHeader};
 use cmkfs::format::envelope::{EncryptionContext, ObjectKind};
 use cmkfs::format::header::{KeyBinding, SealedState};
+use cmkfs::format::journal;
 use cmkfs::format::keystore::{Protection, RecordHeader, StoreFile};
 use cmkfs::format::names::to_text;
 use cmkfs::format::slot::{Entry as SlotEntry, SLOT_LEN, Slot};
 use cmkfs::format::symlink::Stored;
+use cmkfs::format::volume::feature;
 use cmkfs::ids::{BackupId, KeyStoreId, MaterialId, ObjectId, VolumeId};
 use cmkfs::kms::policy::Policy;
 use cmkfs::mount::control::protocol::{
@@ -53,6 +55,7 @@ fn volume_structures() {
         &keys(ObjectKind::Volume),
         VOLUME,
         KeyStoreId([3; 16]),
+        feature::JOURNAL,
         wrap(ObjectKind::Volume),
     );
     put("volume", "volume", file.encode());
@@ -94,6 +97,11 @@ fn volume_structures() {
         tag: [2; 16],
         length,
     };
+    put(
+        "file_journal",
+        "two-blocks",
+        journal::encode(3, 56, &[entry(4096), entry(7)]),
+    );
     let mut page = [0; SLOT_LEN * 3];
     Slot::HOLE.superseded_by(entry(4096)).encode(&mut page);
     Slot::HOLE

@@ -175,20 +175,22 @@ fn read_state(core: &Core, directory: impl AsFd) -> FsResult<(Arc<Object>, Seale
     };
     let mut bytes = [0; HEADER_LEN + 1];
     let length = core.backing.read(&file, &mut bytes, 0)?;
-    if length == 0 {
-        // Its bytes never reached the disk.
+    if bytes[..length].iter().all(|byte| *byte == 0) {
+        // Its bytes never reached the disk; a filesystem may keep zeros in their place.
         return Err(Damage::HeaderMissing.into());
     }
     Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])
 }
 
-/// Writes the header of a new directory into it.
+/// Writes the header of a new directory into it, ahead of the directory's name: a name in a directory whose header did not
+/// outlive a power cut could not be read any more, nor removed.
 pub fn write_header(
     core: &Core,
     directory: impl AsFd,
     binding: &KeyBinding,
 ) -> FsResult<DirectoryHeader> {
-    let (header, _) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    let (header, file) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    core.backing.write_back(file)?;
     Ok(header)
 }
 

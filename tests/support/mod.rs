@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use cmkfs::clock::SystemClock;
 use cmkfs::crypto::passphrase::Passphrase;
-use cmkfs::fs::backing::{Backing, Observer};
+use cmkfs::fs::backing::Backing;
 use cmkfs::fs::{Caller, FileSystem, NewMode, NodeId, OpenFlags};
 use cmkfs::ids::KeyId;
 use cmkfs::kms::error::KmsError;
@@ -109,15 +109,15 @@ impl TestVolume {
         self.dir.path().join("cipher")
     }
 
-    /// Opens it; `observer` sees every backing call first.
-    pub fn open_observed(&self, observer: Box<dyn Observer>) -> Volume {
-        let port = Arc::new(ServicePort::new(Arc::clone(&self.keys)));
-        let backing = Backing::observed(observer);
-        volume::open_observed(&self.cipher(), &self.keys, port, Access::ReadWrite, backing).unwrap()
+    pub fn open(&self) -> Volume {
+        self.open_with(Backing::default())
     }
 
-    pub fn open(&self) -> Volume {
-        volume::open(&self.cipher(), &self.keys, Access::ReadWrite).unwrap()
+    /// Opens it with these backing calls.
+    pub fn open_with(&self, backing: Backing) -> Volume {
+        let port = Arc::new(ServicePort::new(Arc::clone(&self.keys)));
+        let access = Access::ReadWrite;
+        volume::open_observed(&self.cipher(), &self.keys, port, access, backing).unwrap()
     }
 
     /// Makes a key that `alias` stands for from now on.

@@ -4,6 +4,7 @@ use cmkfs::format::ciphertext::Ciphertext;
 use cmkfs::format::codec::FormatError;
 use cmkfs::format::envelope::{Envelope, ObjectKind};
 use cmkfs::format::header::{Header, STATE_LEN, SealedState};
+use cmkfs::format::journal;
 use cmkfs::format::layout::{MAX_SIZE, backing_length, block_count, block_length, plaintext_size};
 use cmkfs::format::names::{BackingName, decoded_length, from_text, to_text};
 use cmkfs::format::slot::{SLOT_LEN, Slot};
@@ -115,4 +116,21 @@ pub fn xattr(bytes: &[u8]) {
 /// What `cmkfs key encrypt` makes.
 pub fn ciphertext(bytes: &[u8]) {
     canonical(bytes, Ciphertext::decode, Ciphertext::encode);
+}
+
+/// A record of a file's journal, up to its ciphertext.
+pub fn file_journal(bytes: &[u8]) {
+    let Some((head, rest)) = bytes.split_at_checked(journal::ENTRIES_AT) else {
+        return;
+    };
+    let Some(head) = journal::RecordHead::decode(head) else {
+        return;
+    };
+    assert!((1..=journal::BLOCKS_MAX).contains(&head.blocks()));
+    let length = head.ciphertext_at() - journal::ENTRIES_AT;
+    if let Some(stored) = rest.get(..length) {
+        let entries: Vec<_> = journal::entries(stored).collect();
+        let written = journal::encode(head.epoch, head.first, &entries);
+        assert_eq!(written, bytes[..head.ciphertext_at()]);
+    }
 }

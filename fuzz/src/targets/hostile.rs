@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use cmkfs::fs::backing::Backing;
 use cmkfs::kms::service::KeyService;
 use cmkfs::volume::{self, Access};
 use rustix::fs::XattrFlags;
@@ -83,8 +84,7 @@ fn build() -> Template {
     std::mem::forget(dir);
     let volume =
         TestVolume::with_keys(tempfile::tempdir().expect("a directory"), Arc::clone(&keys));
-    let open = volume.open();
-    let mut core = Direct::on(volume, open);
+    let mut core = Direct::on(volume, Backing::default);
     fill(&mut core).expect("a volume");
     core.remount();
     core.write(DIRTY, 4096, &bytes(9, 5000)).expect("a write");
@@ -201,11 +201,11 @@ pub fn volume(input: &[u8]) {
     lay_out(&dir.path().join("cipher"), &stored);
     let keys = Arc::clone(&template.keys);
     let volume = TestVolume { dir, keys };
-    let Ok(open) = volume::open(&volume.cipher(), &volume.keys, Access::ReadWrite) else {
+    if volume::open(&volume.cipher(), &volume.keys, Access::ReadWrite).is_err() {
         assert!(input.len() >= EDIT_LEN, "what nobody edited opens");
         return;
-    };
-    let mut core = Direct::on(volume, open);
+    }
+    let mut core = Direct::on(volume, Backing::default);
     for round in 0..2 {
         for (path, expected) in &template.expected {
             look(&mut core, path, expected, &stored);

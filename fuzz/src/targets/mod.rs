@@ -20,12 +20,13 @@ pub mod text;
 pub type Target = fn(&[u8]);
 
 /// Every target under its name, which is that of its program and of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("audit_log", keystore::audit_log),
     ("backup", keystore::backup),
     ("ciphertext", format::ciphertext),
     ("control", text::control),
     ("erase_report", text::erase_report),
+    ("file_journal", format::file_journal),
     ("grant", text::grant),
     ("header", format::header),
     ("hostile_volume", hostile::volume),

@@ -9,9 +9,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arbitrary::{Result, Unstructured};
-use cmkfs::fs::backing::{Call, Observer};
+use cmkfs::fs::backing::{Backing, Call, Observer};
 use cmkfs::kms::service::KeyService;
-use cmkfs::volume::Volume;
 use rustix::io::Errno;
 
 use super::model::{Model, Node, is_like};
@@ -233,9 +232,10 @@ pub fn operations(input: &[u8]) {
     let mut input = Unstructured::new(input);
     let trouble = Arc::new(Trouble::default());
     let volume = TestVolume::with_keys(tempfile::tempdir().expect("a directory"), keys());
-    let open = observed(&volume, &trouble);
+    let watched = Arc::clone(&trouble);
+    let backing = move || Backing::observed(Box::new(Watch(Arc::clone(&watched))));
     let mut run = Run {
-        core: Direct::on(volume, open),
+        core: Direct::on(volume, backing),
         model: Model::default(),
         trouble,
     };
@@ -249,10 +249,6 @@ pub fn operations(input: &[u8]) {
     run.compare("at the end");
     run.reopen(false);
     run.compare("after a kill at the end");
-}
-
-fn observed(volume: &TestVolume, trouble: &Arc<Trouble>) -> Volume {
-    volume.open_observed(Box::new(Watch(Arc::clone(trouble))))
 }
 
 /// Whether every step is to be told: `CMKFS_FUZZ_TELL=1`.
@@ -307,8 +303,11 @@ impl Run {
 
     fn reopen(&mut self, is_clean: bool) {
         self.model.release();
-        self.core
-            .reopen(is_clean, |volume| observed(volume, &self.trouble));
+        if is_clean {
+            self.core.remount();
+        } else {
+            self.core.remount_killed();
+        }
     }
 
     fn went_as_the_model(

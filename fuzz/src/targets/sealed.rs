@@ -6,7 +6,7 @@ use cmkfs::crypto::{header, name, symlink, xattr};
 use cmkfs::format::envelope::{EncryptionContext, Envelope, ObjectKind};
 use cmkfs::format::header::{Header, KeyBinding, SealedState};
 use cmkfs::format::symlink::SymlinkRecord;
-use cmkfs::format::volume::VolumeFile;
+use cmkfs::format::volume::{VolumeFile, feature};
 use cmkfs::ids::{KeyId, KeyStoreId, MaterialId, ObjectId, VolumeId};
 
 use super::edit::Edit;
@@ -77,7 +77,14 @@ fn edited_header(secret: &[u8], edits: &[Edit]) {
 
 fn edited_volume(edits: &[Edit]) {
     let (keys, envelope, ..) = keys(ObjectKind::Volume);
-    let sealed = header::seal_volume(&keys, VOLUME, KeyStoreId([7; 16]), envelope).encode();
+    let sealed = header::seal_volume(
+        &keys,
+        VOLUME,
+        KeyStoreId([7; 16]),
+        feature::JOURNAL,
+        envelope,
+    )
+    .encode();
     let stored = Edit::apply(edits, &sealed);
     let opened = VolumeFile::decode(&stored)
         .ok()

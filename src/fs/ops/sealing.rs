@@ -71,7 +71,8 @@ impl FileSystem {
 
     /// Seals what waits where that is more than descriptors should be spent on.
     pub(super) fn seal_if_crowded(&self) {
-        let is_crowded = || self.sealer.is_crowded(self.settings.spare_descriptors / 2);
+        // A file that waits holds up to two: its own, and its journal's.
+        let is_crowded = || self.sealer.is_crowded(self.settings.spare_descriptors / 4);
         if is_crowded() {
             let turn = self.sealer.turn.lock();
             // Unless that is what this has waited for.
