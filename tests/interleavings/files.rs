@@ -78,7 +78,7 @@ fn seal(fs: &FileSystem, _: NodeId) {
 
 #[test]
 fn a_file_is_sealed_opened_and_written_by_several_at_once() {
-    explore(400, || {
+    explore(200, || {
         let [now, later] = at_the_same_time(vec![overwrite, append, seal, seal], true);
         let expected = [&[1; 4096][..], &[2; 4096], &[1; 808], &[3; 1000]].concat();
         assert!(now.expect("it is read") == expected);
@@ -93,7 +93,7 @@ fn a_seal_never_speaks_of_a_file_that_was_let_go_of_and_opened_anew() {
         read(fs, node);
         append(fs, node);
     };
-    explore(1_200, move || {
+    explore(200, move || {
         let [now, later] = at_the_same_time(vec![read_then_append, seal, seal], false);
         let expected = [&[1; 9000][..], &[3; 1000]].concat();
         assert!(now.expect("it is read") == expected);
@@ -103,7 +103,7 @@ fn a_seal_never_speaks_of_a_file_that_was_let_go_of_and_opened_anew() {
 
 #[test]
 fn a_reader_sees_each_block_whole_while_others_write_cut_and_seal() {
-    explore(400, || {
+    explore(200, || {
         let [now, later] = at_the_same_time(vec![overwrite, read, cut, seal], true);
         let (now, later) = (now.expect("it is read"), later.expect("it is read"));
         assert!(now == later && now[..4096] == [1; 4096]);
@@ -115,7 +115,7 @@ fn a_reader_sees_each_block_whole_while_others_write_cut_and_seal() {
 
 #[test]
 fn a_key_that_goes_and_comes_back_loses_no_acknowledged_write_and_stops_nobody() {
-    explore(400, || {
+    explore(200, || {
         let volume = TestVolume::new();
         let fs = Arc::new(volume.open());
         let (node, handle) = create(&fs, "f");
@@ -149,7 +149,7 @@ fn a_key_that_goes_and_comes_back_loses_no_acknowledged_write_and_stops_nobody()
 
 #[test]
 fn a_file_that_is_removed_while_it_is_open_and_sealed_stays_readable_to_who_has_it() {
-    explore(400, || {
+    explore(200, || {
         let volume = TestVolume::new();
         let fs = Arc::new(volume.open());
         let (_, handle) = create(&fs, "f");

@@ -30,7 +30,7 @@ impl Revocable for Held {
 
 #[test]
 fn whoever_is_inside_a_lease_keeps_the_keys_until_it_leaves() {
-    explore(4_000, || {
+    explore(2_000, || {
         let leases = Arc::new(Leases::default());
         let held = Arc::new(Held(Plain::new(true)));
         let users: Vec<_> = (0..2)
@@ -68,7 +68,7 @@ fn whoever_is_inside_a_lease_keeps_the_keys_until_it_leaves() {
 
 #[test]
 fn whoever_is_inside_a_lease_may_ask_for_its_state_while_a_revocation_waits() {
-    explore(4_000, || {
+    explore(2_000, || {
         let leases = Arc::new(Leases::default());
         let user = {
             let leases = Arc::clone(&leases);
@@ -90,7 +90,7 @@ fn whoever_is_inside_a_lease_may_ask_for_its_state_while_a_revocation_waits() {
 
 #[test]
 fn operations_under_two_keys_and_two_revocations_do_not_wait_for_each_other() {
-    explore(4_000, || {
+    explore(2_000, || {
         let leases = Arc::new(Leases::default());
         let uses = [(KEY, OTHER), (OTHER, KEY)].map(|(first, second)| {
             let leases = Arc::clone(&leases);
@@ -122,7 +122,7 @@ fn operations_under_two_keys_and_two_revocations_do_not_wait_for_each_other() {
 
 #[test]
 fn a_lease_that_is_closed_and_restored_at_the_same_time_is_one_or_the_other() {
-    explore(4_000, || {
+    explore(2_000, || {
         let leases = Arc::new(Leases::default());
         leases.of(KEY);
         let changes = [true, false].map(|closes| {

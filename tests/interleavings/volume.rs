@@ -10,7 +10,7 @@ use crate::format::envelope::{EncryptionContext, Envelope};
 use crate::format::header::KeyBinding;
 use crate::fs::backing::Backing;
 use crate::fs::keys::{KeyPort, KeyUnavailable};
-use crate::fs::settings::Settings;
+use crate::fs::settings::{Overwrites, Settings};
 use crate::fs::{Caller, FileSystem, FsResult, HandleId, NewMode, NodeId, OpenFlags, ROOT_NODE};
 use crate::ids::{KeyId, MaterialId, VolumeId};
 
@@ -89,6 +89,7 @@ impl TestVolume {
         let settings = Settings {
             read_only: false,
             spare_descriptors: 64,
+            overwrites: Overwrites::Journaled,
         };
         let backing = Backing::default();
         FileSystem::attach(self.root(), VOLUME, port(), backing, settings).expect("a volume")
