@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use crate::sync::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 
 use super::error::{Damage, FsResult};
 use super::keys::{KeyPort, KeyUnavailable};

@@ -80,7 +80,7 @@ impl Cached {
 
     pub fn resize(&mut self, at: usize, length: u64, there: bool) {
         let first = length.div_ceil(PAGE as u64);
-        if length < self.size && length % PAGE as u64 != 0 {
+        if length < self.size && !length.is_multiple_of(PAGE as u64) {
             let (page, kept) = (length / PAGE as u64, (length % PAGE as u64) as usize);
             if let Some(bytes) = self.content.get_mut(&page) {
                 let mut cut = bytes.to_vec();

@@ -212,9 +212,8 @@ impl Cutter<'_> {
             match &self.events[at] {
                 Event::SyncAll => there[..at].fill(true),
                 Event::Sync(object, data_only) => {
-                    for before in 0..at {
-                        let event = &self.events[before];
-                        there[before] |= match event {
+                    for (event, there) in self.events[..at].iter().zip(&mut there) {
+                        *there |= match event {
                             Event::Mode(..) | Event::Attribute(..) if *data_only => false,
                             _ if event.inode() == Some(*object) => true,
                             _ => event.dentries().iter().any(|(id, _)| id == object),
@@ -224,8 +223,8 @@ impl Cutter<'_> {
                 _ => {}
             }
         }
-        for at in 0..there.len() {
-            there[at] |= self.chance.choose(2) == 1;
+        for there in &mut there {
+            *there |= self.chance.choose(2) == 1;
         }
         // What is there needs what it builds on.
         let mut dentries: BTreeSet<&Dentry> = BTreeSet::new();

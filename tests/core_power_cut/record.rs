@@ -156,7 +156,7 @@ impl History {
         let dentry = self.dentry(directory, name);
         let stat = stat_of(directory, name);
         let key = (stat.st_dev, stat.st_ino);
-        if self.names.get(&dentry).is_some() {
+        if self.names.contains_key(&dentry) {
             // Opened, not made.
             return;
         }

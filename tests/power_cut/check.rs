@@ -72,7 +72,7 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
                 .get(name)
                 .is_some_and(|former| !former.is_empty())
         };
-        if !may_be && !(model.names_return && was()) {
+        if !(may_be || model.names_return && was()) {
             report(
                 problems,
                 path,

@@ -309,7 +309,7 @@ fn check_cut(
     };
     let mut problems = check();
     // What was recovered is sealed at the latest when it is unmounted, and is to be the same after.
-    if seed % 2 == 0 && volume.is_mounted() {
+    if seed.is_multiple_of(2) && volume.is_mounted() {
         volume.remount();
         let again = check();
         if again.len() != problems.len() {

@@ -94,6 +94,11 @@ impl TestVolume {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keys = key_service(&dir.path().join("keys"));
+        Self::with_keys(dir, keys)
+    }
+
+    /// A volume in `dir` whose key directory may lie elsewhere.
+    pub fn with_keys(dir: tempfile::TempDir, keys: Arc<KeyService>) -> Self {
         let volume = Self { dir, keys };
         let key = DEFAULT_ALIAS.parse().unwrap();
         volume::create(&volume.cipher(), &volume.keys, &key).unwrap();

@@ -361,7 +361,7 @@ impl OpenFile {
             .backing
             .read(&inner.fd, &mut page, layout::data_offset(block))?;
         if page[..read].iter().any(|byte| *byte != 0) {
-            self.release(core, inner, &[block..block + 1])?;
+            self.release(core, inner, std::slice::from_ref(&(block..block + 1)))?;
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock};
 use rustix::fs::{FileType, OFlags, Stat};
 
 use self::handles::Handles;
@@ -198,17 +198,17 @@ impl FileSystem {
 
     /// Attributes of a backing object that was just looked at.
     fn attributes_of(&self, node: NodeId, kind: FileKind, stat: &Stat, size: u64) -> Attributes {
-        let time = |seconds, nanoseconds: u64| FileTime {
+        let time = |seconds, nanoseconds| FileTime {
             seconds,
-            nanoseconds: nanoseconds as u32,
+            nanoseconds,
         };
         Attributes {
             node,
             size,
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-            atime: time(stat.st_atime, stat.st_atime_nsec),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            atime: time(stat.st_atime, stat.st_atime_nsec as _),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec as _),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec as _),
             kind,
             permissions: (stat.st_mode & 0o7777) as u16,
             links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
