@@ -43,14 +43,21 @@ impl OpenFile {
             for (out, index) in sealed.chunks_exact_mut(BLOCK_LEN).zip(blocks.clone()) {
                 entries.push(self.seal_patched(core, inner, keys, index, &patch, out)?);
             }
+            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
+            let before = inner.record_of(old_size / PAGE);
+            self.overwrite(core, inner, keys, blocks.start, &entries, &sealed[..length])?;
             if new_size > old_size {
-                // The last block grows. Until it is in its place, the rest of it there reads as zeros.
-                core.backing
-                    .truncate(inner.place(), layout::backing_length(new_size))?;
+                // The last block grows. Its record does not count before the file is long enough for it.
+                let grown = core
+                    .backing
+                    .truncate(inner.place(), layout::backing_length(new_size));
+                if let Err(error) = grown {
+                    inner.restore_record(old_size / PAGE, &before);
+                    return Err(error.into());
+                }
                 inner.size = new_size;
             }
-            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
-            self.overwrite(core, inner, keys, blocks.start, &entries, &sealed[..length])
+            Ok::<_, crate::fs::FsError>(())
         })?;
         inner.changes += 1;
         Ok(())
