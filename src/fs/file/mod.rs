@@ -414,6 +414,13 @@ fn is_blank(core: &Core, fd: &OwnedFd, page: &[u8]) -> FsResult<bool> {
     if page.iter().any(|byte| *byte != 0) {
         return Ok(false);
     }
+    // A page that was allocated and never written counts as data while it is in the page cache, where reading has put it.
+    let _ = rustix::fs::fadvise(
+        fd,
+        0,
+        std::num::NonZeroU64::new(layout::PAGE),
+        rustix::fs::Advice::DontNeed,
+    );
     let data = core.backing.seek_data(fd, 0)?;
     Ok(data.is_none_or(|data| data >= layout::PAGE))
 }
