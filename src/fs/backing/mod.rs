@@ -7,6 +7,7 @@ mod observer;
 
 use std::ffi::{CStr, CString};
 use std::io::{IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -352,6 +353,12 @@ impl Backing {
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Drops the first `length` bytes of a file from the page cache, where they have not been changed.
+    pub(super) fn drop_cached(&self, fd: impl AsFd, length: u64) {
+        // Advice: nothing depends on whether it is taken but how exact an answer is.
+        let _ = fs::fadvise(fd, 0, NonZeroU64::new(length), fs::Advice::DontNeed);
     }
 
     pub(super) fn sync(&self, fd: impl AsFd, data_only: bool) -> Io<()> {

@@ -8,7 +8,6 @@ use super::journal::Journal;
 use super::{EMPTY, Inner, OpenFile, scratch};
 use crate::format::header::SealedState;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS};
-use crate::format::slot::{SLOT_LEN, SLOTS_LEN};
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -31,11 +30,7 @@ impl OpenFile {
     /// Records that are not to count must be of another epoch, on the disk, before the file grows or another record comes
     /// before them.
     pub(super) fn finish_withdrawal(&self, core: &Core, inner: &mut Inner) -> FsResult<()> {
-        if inner
-            .journal
-            .as_ref()
-            .is_some_and(|journal| journal.is_full(0))
-        {
+        if inner.journal.as_ref().is_some_and(Journal::is_closed) {
             self.checkpoint(core, inner)?;
             inner.sync_placed(core)?;
         }
@@ -99,11 +94,7 @@ impl OpenFile {
             let at = layout::index_in_group(*block);
             changed.set(at, changed.get(at).0.superseded_by(version.entry));
         }
-        let range = layout::index_in_group(*first)..layout::index_in_group(*last) + 1;
-        let mut bytes = [0; SLOTS_LEN];
-        let length = range.len() * SLOT_LEN;
-        slots.encode(range, &mut bytes);
-        backing.write(inner.place(), &bytes[..length], layout::slot_offset(*first))?;
+        inner.write_slots(core, &slots, *first..last + 1)?;
         scratch::with_pages(recorded.len(), |pages| {
             let mut rest = &recorded[..];
             while let Some((first, _)) = rest.first() {

@@ -110,6 +110,11 @@ impl Journal {
         self.closed || self.end + more as u64 > FULL
     }
 
+    /// There has to be a checkpoint before anything else.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// There is something for a checkpoint to do.
     pub fn is_due(&self) -> bool {
         self.closed || !self.pending.is_empty()
@@ -174,7 +179,8 @@ impl Journal {
             return Ok(None);
         };
         let mut found = Self::over(object.id(), fd);
-        while found.recover_record(core, keys, epoch, size)? {}
+        // None begins behind that, however long somebody has made the file.
+        while found.end <= FULL && found.recover_record(core, keys, epoch, size)? {}
         // Behind its end there may be records that would count again if another came before them, and before it some that
         // would if the file grew.
         found.closed = true;

@@ -415,12 +415,7 @@ fn is_blank(core: &Core, fd: &OwnedFd, page: &[u8]) -> FsResult<bool> {
         return Ok(false);
     }
     // A page that was allocated and never written counts as data while it is in the page cache, where reading has put it.
-    let _ = rustix::fs::fadvise(
-        fd,
-        0,
-        std::num::NonZeroU64::new(layout::PAGE),
-        rustix::fs::Advice::DontNeed,
-    );
+    core.backing.drop_cached(fd, layout::PAGE);
     let data = core.backing.seek_data(fd, 0)?;
     Ok(data.is_none_or(|data| data >= layout::PAGE))
 }

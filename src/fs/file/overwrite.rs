@@ -10,7 +10,7 @@ use super::write::Patch;
 use super::{Inner, OpenFile, scratch};
 use crate::crypto::object::ObjectKeys;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
-use crate::format::slot::{Entry, SLOT_LEN, SLOTS_LEN};
+use crate::format::slot::Entry;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -151,13 +151,7 @@ impl OpenFile {
                 Arc::make_mut(&mut slots)
                     .set(layout::index_in_group(index), slot.superseded_by(entry));
             }
-            let mut bytes = [0; SLOTS_LEN];
-            let at = layout::index_in_group(own.start);
-            let count = (own.end - own.start) as usize;
-            slots.encode(at..at + count, &mut bytes);
-            let bytes = &bytes[..count * SLOT_LEN];
-            core.backing
-                .write(inner.place(), bytes, layout::slot_offset(own.start))?;
+            inner.write_slots(core, &slots, own.clone())?;
             changed.push((group, own, slots));
         }
         inner.sync_placed(core)?;

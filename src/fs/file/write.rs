@@ -16,7 +16,7 @@ use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
 use crate::format::header::HEADER_LEN;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
-use crate::format::slot::{Entry, SLOT_LEN, SLOTS_LEN, Slot};
+use crate::format::slot::{Entry, SLOT_LEN, Slot};
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -382,15 +382,7 @@ impl Job<'_> {
                 Ok::<_, Errno>(())
             };
             write_data(true)?;
-            let mut bytes = [0; SLOTS_LEN];
-            let index = layout::index_in_group(blocks.start);
-            let count = (blocks.end - blocks.start) as usize;
-            self.slots[n].encode(index..index + count, &mut bytes);
-            backing.write(
-                inner.place(),
-                &bytes[..count * SLOT_LEN],
-                layout::slot_offset(blocks.start),
-            )?;
+            inner.write_slots(self.core, &self.slots[n], blocks.clone())?;
             write_data(false)?;
         }
         Ok(())
