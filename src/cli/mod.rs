@@ -69,6 +69,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Init(args) => init::run(global, &args),
         Command::Mount(args) => mount::run(global, &args),
         Command::Unmount(args) => unmount::run(&args),
+        Command::Unmounter(args) => unmount::serve(&args),
         Command::Status(args) => status::run(global, &args),
         Command::Bind(args) => bind::run(global, &args),
         Command::Volume(command) => volume::run(global, &command),

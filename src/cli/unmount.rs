@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::message::CliError;
 use crate::mount::mountpoint::{daemon_of, locate};
-use crate::mount::{MountError, mountinfo, mountpoint};
+use crate::mount::{MountError, mountinfo, mountpoint, unmounter};
 
 /// How long the daemon may take to write its last seals.
 const FINISH: Duration = Duration::from_secs(30);
@@ -23,6 +23,26 @@ pub struct UnmountArgs {
     /// Detach now even where it is in use; its process ends when the last user does.
     #[arg(short, long)]
     pub lazy: bool,
+}
+
+/// The arguments of the process that unmounts for another.
+#[derive(Debug, Clone, Args)]
+pub struct UnmounterArgs {
+    /// Where the volume is mounted.
+    pub mountpoint: PathBuf,
+    /// The mount's device, the major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+}
+
+/// Runs `cmkfs unmounter`.
+///
+/// # Errors
+/// Where the process that started it cannot be heard or answered.
+pub fn serve(args: &UnmounterArgs) -> Result<(), CliError> {
+    let served = unmounter::serve(&args.mountpoint, (args.major, args.minor));
+    Ok(served.map_err(MountError::Unmounter)?)
 }
 
 /// Runs `cmkfs unmount`.

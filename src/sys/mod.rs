@@ -1,6 +1,7 @@
-//! The only `unsafe` code: system calls that no safe crate offers. Each file wraps one of them behind a safe function.
+//! The only `unsafe` code: what no safe crate offers, each file behind safe functions.
 
 #![allow(unsafe_code)]
 
 pub mod identity;
+pub mod locked;
 pub mod process;

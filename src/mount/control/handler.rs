@@ -12,9 +12,11 @@ use crate::fs::keys::KeyUnavailable;
 use crate::ids::KeyId;
 use crate::kms::KeyService;
 use crate::kms::key::KeyRef;
+use crate::mount::confine::Confinement;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
+use crate::sys::locked;
 use crate::volume::keys::binding_of;
 use crate::volume::sweep::Progress;
 use crate::volume::{Volume, VolumeError, rekey, rewrap};
@@ -31,6 +33,8 @@ pub struct Handler {
     pub watcher: Arc<Watcher>,
     /// The mount.
     pub mounted: Arc<Mounted>,
+    /// What its process has given up.
+    pub confinement: Confinement,
 }
 
 impl std::fmt::Debug for Handler {
@@ -113,6 +117,7 @@ impl Handler {
         let keys = self.volume.leases().list();
         let in_use = |key_id| self.volume.leases().data_keys(key_id);
         let figures = self.volume.figures();
+        let key_memory = locked::usage();
         Response::Status(Status {
             process_id: std::process::id(),
             mountpoint: self.mountpoint(),
@@ -130,6 +135,9 @@ impl Handler {
             inodes: figures.inodes,
             open_files: figures.open_files,
             open_directories: figures.open_directories,
+            confinement: self.confinement.clone(),
+            locked_key_bytes: key_memory.locked,
+            unlocked_key_bytes: key_memory.unlocked,
         })
     }
 
