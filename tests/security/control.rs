@@ -18,9 +18,14 @@ fn socket(volume: &Volume) -> PathBuf {
         let path = entry.unwrap().path();
         path.extension()
             .is_some_and(|extension| extension == "sock")
-            .then_some(path)
+            .then(|| path.file_name().unwrap().to_owned())
     });
-    entry.unwrap()
+    // A socket's address has little room.
+    let short = volume.folder().join("s");
+    if fs::symlink_metadata(&short).is_err() {
+        std::os::unix::fs::symlink("keys/mounts", &short).unwrap();
+    }
+    short.join(entry.unwrap())
 }
 
 fn connect(path: &Path) -> UnixStream {
@@ -48,7 +53,8 @@ fn assert_answers(volume: &Volume) {
 fn another_user_is_turned_away_though_the_path_lets_him_in() {
     let volume = Volume::mounted();
     let socket = socket(&volume);
-    for path in socket.ancestors().take(4) {
+    let real = socket.canonicalize().unwrap();
+    for path in real.ancestors().take(4) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
     let ask = |path: &Path| {

@@ -212,7 +212,7 @@ fn a_mount_that_finds_symlinks_in_its_backing_directory_does_not_follow_them() {
     assert_eq!(picture(&vault), before);
 }
 
-/// A program, which must end by itself.
+/// A script, which must end by itself. A pipe that is one in the mount, too, keeps its readers waiting, as it should.
 fn promptly(volume: &Volume, script: &str) {
     let mut shell = volume.program("timeout");
     let output = shell
@@ -268,21 +268,22 @@ fn pipes_sockets_devices_and_foreign_files_in_a_files_place_are_errors_and_no_ha
                 }
                 _ => replace(&object),
             }
-            promptly(
-                &volume,
-                &format!("cat {name}; echo x >> {name}; cat < {name}; ls -l {name}"),
-            );
-            promptly(
-                &volume,
-                &format!("truncate -s 5 {name}; chmod 600 {name}; mv {name} b; mv b {name}; sync"),
-            );
-            if name == "foreign" {
-                assert!(
-                    File::open(volume.path(name))
-                        .and_then(|mut file| file.read(&mut [0; 10]))
-                        .is_err()
-                );
+            if name == "foreign" && remount {
+                let read = File::open(volume.path(name));
+                assert!(read.and_then(|mut file| file.read(&mut [0; 10])).is_err());
             }
+            promptly(
+                &volume,
+                &format!(
+                    "[ -p {name} ] && exit; cat {name}; echo x >> {name}; cat < {name}; ls -l {name}"
+                ),
+            );
+            promptly(
+                &volume,
+                &format!(
+                    "[ -p {name} ] || truncate -s 5 {name}; chmod 600 {name}; mv {name} b; mv b {name}; sync"
+                ),
+            );
         }
         promptly(&volume, &format!("rm -rf {name}"));
         fs::write(volume.path("after"), name).unwrap();
