@@ -1,7 +1,9 @@
 //! What the documents say is so: docs/FORMAT.md has a row for every offset constant of `format`, and every test that a
 //! document names is there.
 
-use cmkfs::format::{ciphertext, envelope, header, layout, names, slot, symlink, volume, xattr};
+use cmkfs::format::{
+    ciphertext, envelope, header, journal, layout, names, slot, symlink, volume, xattr,
+};
 
 const DOCUMENT: &str = include_str!("../docs/FORMAT.md");
 
@@ -62,6 +64,11 @@ fn every_offset_in_the_document_is_the_one_in_the_code() {
         header::state::BINDING_KIND_AT,
         header::state::BINDING_LEN_AT,
         header::state::BINDING_AT,
+        journal::MAGIC_AT,
+        journal::EPOCH_AT,
+        journal::FIRST_AT,
+        journal::COUNT_AT,
+        journal::ENTRIES_AT,
         layout::HEADER_AREA,
         slot::CURRENT_AT,
         slot::PREVIOUS_AT,

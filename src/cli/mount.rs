@@ -12,6 +12,7 @@ use clap::Args;
 use super::args::Global;
 use super::message::CliError;
 use super::{init, keystore};
+use crate::fs::settings::Overwrites;
 use crate::kms::KeyService;
 use crate::mount::control::registry::Socket;
 use crate::mount::daemon::{self, Outcome};
@@ -108,7 +109,7 @@ fn mount(global: &Global, args: &MountArgs, options: MountOptions) -> Result<(),
     let is_new = options.init && make_directories(&ciphertext, &args.mountpoint)?;
     let place = Place::check(&args.mountpoint, &ciphertext)?;
     let keys = if is_new {
-        init::make_volume(&global, &ciphertext, None)?
+        init::make_volume(&global, &ciphertext, None, Overwrites::default())?
     } else {
         Arc::new(keystore::open(&global)?)
     };

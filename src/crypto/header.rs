@@ -60,9 +60,10 @@ pub fn seal_volume(
     keys: &ObjectKeys,
     volume: VolumeId,
     key_store: KeyStoreId,
+    features: u32,
     envelope: Envelope,
 ) -> VolumeFile {
-    let mut file = VolumeFile::new(volume, key_store, envelope);
+    let mut file = VolumeFile::new(volume, key_store, features, envelope);
     file.nonce = random::nonce();
     let bytes = file.encode();
     file.tag = keys.main().seal(&file.nonce, &bytes[..NONCE_AT], &mut []);
@@ -84,6 +85,7 @@ mod tests {
     use super::*;
     use crate::crypto::envelope::DataKey;
     use crate::format::header::KeyBinding;
+    use crate::format::volume::feature;
     use crate::ids::{KeyId, MaterialId};
 
     fn envelope() -> Envelope {
@@ -130,7 +132,13 @@ mod tests {
     #[test]
     fn volume_file_is_authenticated_bit_by_bit() {
         let keys = ObjectKeys::new(&DataKey::random().unwrap(), ObjectKind::Volume);
-        let file = seal_volume(&keys, VolumeId([7; 16]), KeyStoreId([8; 16]), envelope());
+        let file = seal_volume(
+            &keys,
+            VolumeId([7; 16]),
+            KeyStoreId([8; 16]),
+            feature::JOURNAL,
+            envelope(),
+        );
         assert_eq!(verify_volume(&keys, &file), Ok(()));
         let bytes = file.encode();
         for bit in 0..bytes.len() * 8 {

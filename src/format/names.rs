@@ -19,6 +19,8 @@ pub const VOLUME_FILE: &str = "cmkfs.volume";
 pub const DIRECTORY_FILE: &str = "cmkfs.dir";
 /// Where the targets of long symlinks lie, at the root only.
 pub const LINKS_DIRECTORY: &str = "cmkfs.links";
+/// Where the redo journals of files lie, at the root only.
+pub const JOURNAL_DIRECTORY: &str = "cmkfs.journal";
 /// What is being made or removed: this prefix and random letters.
 pub const TEMPORARY_PREFIX: &str = "cmkfs.tmp.";
 /// An object whose encrypted name does not fit: this prefix and a hash of the encrypted name.
@@ -55,9 +57,14 @@ impl<'a> BackingName<'a> {
             } else {
                 Self::Long
             }
-        } else if [VOLUME_FILE, DIRECTORY_FILE, LINKS_DIRECTORY]
-            .iter()
-            .any(|own| own.as_bytes() == name)
+        } else if [
+            VOLUME_FILE,
+            DIRECTORY_FILE,
+            LINKS_DIRECTORY,
+            JOURNAL_DIRECTORY,
+        ]
+        .iter()
+        .any(|own| own.as_bytes() == name)
         {
             Self::Reserved
         } else {
@@ -113,6 +120,7 @@ mod tests {
             ("cmkfs.dir", BackingName::Reserved),
             ("cmkfs.volume", BackingName::Reserved),
             ("cmkfs.links", BackingName::Reserved),
+            ("cmkfs.journal", BackingName::Reserved),
             ("cmkfs.long.abc", BackingName::Long),
             ("cmkfs.long.abc.name", BackingName::Reserved),
             ("cmkfs.tmp.abc", BackingName::Temporary),

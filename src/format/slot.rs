@@ -45,7 +45,9 @@ impl Entry {
         *self == Self::NONE
     }
 
-    fn decode(bytes: &[u8; ENTRY_LEN]) -> Self {
+    /// Reads a stored entry.
+    #[must_use]
+    pub fn decode(bytes: &[u8; ENTRY_LEN]) -> Self {
         let mut entry = Self::NONE;
         entry.nonce.copy_from_slice(&bytes[..TAG_AT]);
         entry.tag.copy_from_slice(&bytes[TAG_AT..LENGTH_AT]);
@@ -53,7 +55,11 @@ impl Entry {
         entry
     }
 
-    fn encode(&self, bytes: &mut [u8]) {
+    /// Writes the stored form.
+    ///
+    /// # Panics
+    /// Where `bytes` is shorter than [`ENTRY_LEN`].
+    pub fn encode(&self, bytes: &mut [u8]) {
         bytes[..TAG_AT].copy_from_slice(&self.nonce);
         bytes[TAG_AT..LENGTH_AT].copy_from_slice(&self.tag);
         bytes[LENGTH_AT..ENTRY_LEN].copy_from_slice(&self.length.to_le_bytes());

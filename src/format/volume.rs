@@ -15,7 +15,7 @@ pub const MAGIC_AT: usize = 0;
 pub const VERSION_AT: usize = 8;
 /// Offset of the cipher (u8): 1 is AES-256-GCM-SIV. A reserved zero byte follows.
 pub const CIPHER_AT: usize = 10;
-/// Offset of the feature flags (u32, zero in version 1).
+/// Offset of the feature flags (u32); see [`feature`].
 pub const FEATURES_AT: usize = 12;
 /// Offset of the block size in bytes (u32): 4096.
 pub const BLOCK_SIZE_AT: usize = 16;
@@ -27,6 +27,14 @@ pub const KEY_STORE_ID_AT: usize = 36;
 pub const ENVELOPE_AT: usize = 52;
 /// Offset of the nonce (12 bytes). All before it is AAD of the tag (16 bytes) that follows it.
 pub const NONCE_AT: usize = 176;
+
+/// Feature flags. A flag that is not known here is refused.
+pub mod feature {
+    /// Blocks are overwritten by way of redo journals.
+    pub const JOURNAL: u32 = 1;
+    /// All that this version knows.
+    pub const KNOWN: u32 = JOURNAL;
+}
 
 /// First bytes of the volume file.
 pub const MAGIC: [u8; 8] = *b"cmkfsvol";
@@ -56,13 +64,18 @@ pub struct VolumeFile {
 impl VolumeFile {
     /// A volume file whose tag is yet to be computed.
     #[must_use]
-    pub const fn new(volume: VolumeId, key_store: KeyStoreId, envelope: Envelope) -> Self {
+    pub const fn new(
+        volume: VolumeId,
+        key_store: KeyStoreId,
+        features: u32,
+        envelope: Envelope,
+    ) -> Self {
         Self {
             magic: MAGIC,
             version: VERSION,
             cipher: CIPHER_AES_256_GCM_SIV,
             reserved: 0,
-            features: 0,
+            features,
             block_size: BLOCK_SIZE,
             volume_id: volume.0,
             key_store_id: key_store.0,
@@ -82,6 +95,12 @@ impl VolumeFile {
     #[must_use]
     pub const fn key_store_id(&self) -> KeyStoreId {
         KeyStoreId(self.key_store_id)
+    }
+
+    /// Feature flags.
+    #[must_use]
+    pub const fn features(&self) -> u32 {
+        self.features
     }
 
     /// The wrapped volume key.
@@ -111,7 +130,7 @@ impl VolumeFile {
             }),
             _ if file.cipher != CIPHER_AES_256_GCM_SIV => field("cipher"),
             _ if file.reserved != 0 => field("reserved"),
-            _ if file.features != 0 => field("feature flags"),
+            _ if file.features & !feature::KNOWN != 0 => field("feature flags"),
             _ if file.block_size != BLOCK_SIZE => field("block size"),
             _ => Ok(file),
         }
@@ -133,10 +152,16 @@ mod tests {
             [5; 16],
             [6; 16],
         );
-        let file = VolumeFile::new(VolumeId([7; 16]), KeyStoreId([8; 16]), envelope);
+        let file = VolumeFile::new(
+            VolumeId([7; 16]),
+            KeyStoreId([8; 16]),
+            feature::JOURNAL,
+            envelope,
+        );
         let bytes = file.encode();
         assert_eq!(&bytes[MAGIC_AT..VERSION_AT], b"cmkfsvol");
         assert_eq!(bytes[VERSION_AT..FEATURES_AT], [1, 0, 1, 0]);
+        assert_eq!(bytes[FEATURES_AT..BLOCK_SIZE_AT], [1, 0, 0, 0]);
         assert_eq!(bytes[BLOCK_SIZE_AT..VOLUME_ID_AT], 4096_u32.to_le_bytes());
         assert_eq!(bytes[VOLUME_ID_AT..KEY_STORE_ID_AT], [7; 16]);
         assert_eq!(bytes[KEY_STORE_ID_AT..ENVELOPE_AT], [8; 16]);
@@ -148,10 +173,11 @@ mod tests {
             CIPHER_AT,
             CIPHER_AT + 1,
             FEATURES_AT,
+            FEATURES_AT + 3,
             BLOCK_SIZE_AT,
         ] {
             let mut changed = bytes;
-            changed[at] ^= 1;
+            changed[at] ^= 2;
             assert!(VolumeFile::decode(&changed).is_err(), "byte {at}");
         }
         assert!(VolumeFile::decode(&bytes[..203]).is_err());

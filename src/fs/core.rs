@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::backing::Backing;
 use super::error::FsResult;
+use super::journals::Journals;
 use super::object::KeyRing;
 
 /// The ground that files, directories and operations stand on.
@@ -18,6 +19,8 @@ pub struct Core {
     pub backing: Backing,
     /// The keys.
     pub ring: KeyRing,
+    /// Where redo journals lie; `None` where blocks are overwritten in their places at once.
+    pub journals: Option<Journals>,
     /// Nothing may change.
     pub read_only: bool,
     /// Directory descriptors used lately, kept open for the next use.

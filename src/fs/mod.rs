@@ -12,6 +12,7 @@ mod directory;
 pub mod error;
 mod file;
 mod inodes;
+mod journals;
 pub mod keys;
 pub mod lease;
 pub mod object;

@@ -40,7 +40,7 @@ use crate::format::volume::{VOLUME_LEN, VolumeFile};
 use crate::fs::FileSystem;
 use crate::fs::backing::Backing;
 use crate::fs::keys::KeyPort;
-use crate::fs::settings::Settings;
+use crate::fs::settings::{Overwrites, Settings};
 use crate::ids::{ObjectId, VolumeId};
 use crate::kms::key::KeyRef;
 use crate::kms::service::KeyService;
@@ -91,6 +91,19 @@ pub fn create(
     keys: &Arc<KeyService>,
     key: &KeyRef,
 ) -> Result<VolumeId, VolumeError> {
+    create_with(directory, keys, key, Overwrites::default())
+}
+
+/// As [`create`], with a say in how blocks are overwritten.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_with(
+    directory: &Path,
+    keys: &Arc<KeyService>,
+    key: &KeyRef,
+    overwrites: Overwrites,
+) -> Result<VolumeId, VolumeError> {
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)
@@ -132,6 +145,7 @@ pub fn create(
         &ObjectKeys::new(&data_key, ObjectKind::Volume),
         volume,
         keys.store_id(),
+        overwrites.features(),
         envelope,
     );
     // Last, and whole: with this file the directory is a volume.
@@ -199,7 +213,10 @@ pub fn open_observed(
         rustix::fs::syncfs(&root)
             .map_err(|errno| VolumeError::io("sync", directory)(errno.into()))?;
     }
-    let settings = Settings::new(access == Access::ReadOnly);
+    let settings = Settings::new(
+        access == Access::ReadOnly,
+        Overwrites::of(header.features()),
+    );
     let filesystem = FileSystem::attach(root, header.volume_id(), port, backing, settings)
         .map_err(|source| VolumeError::Filesystem {
             path: directory.to_owned(),

@@ -298,7 +298,13 @@ fn rewrap_volume_file(volume: &Volume, binding: &KeyBinding) -> Result<Rewrapped
     };
     let keys = ObjectKeys::new(&data_key, ObjectKind::Volume);
     verify_volume(&keys, &old).map_err(|_| filesystem(Errno::BADMSG.into()))?;
-    let new = seal_volume(&keys, old.volume_id(), old.key_store_id(), envelope);
+    let new = seal_volume(
+        &keys,
+        old.volume_id(),
+        old.key_store_id(),
+        old.features(),
+        envelope,
+    );
     std::os::unix::fs::FileExt::write_all_at(&file, &new.encode(), 0)
         .map_err(VolumeError::io("write", &path))?;
     Ok(Rewrapped::Now {

@@ -1,10 +1,14 @@
 //! The data path: an open file, shared by all handles on it. Owns the file's header, size and slots.
 //!
 //! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
+//! [`overwrite`] blocks that may be on the disk already, [`journal`] their records, [`checkpoint`] what becomes of these ·
 //! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`slots`] the meta pages in memory · [`scratch`] buffers.
 //!
 //! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
 
+mod checkpoint;
+mod journal;
+mod overwrite;
 mod read;
 mod rekey;
 mod resize;
@@ -17,11 +21,13 @@ mod write;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
+use self::journal::Journal;
 pub use self::rekey::Side;
 use self::slots::SlotCache;
 use super::backing::At;
@@ -30,7 +36,7 @@ use super::error::{Damage, FsResult};
 use super::object::Object;
 use crate::format::envelope::ObjectKind;
 use crate::format::header::{HEADER_LEN, KeyBinding, SealedState};
-use crate::format::layout;
+use crate::format::{layout, xattr};
 use crate::ids::KeyId;
 
 /// Tells the key binding for a file that gets its data key. Asked while the file is held alone, so that whoever binds the
@@ -83,6 +89,16 @@ struct Inner {
     tail_unknown: bool,
     /// Counts changes, failed ones too, so that a seal can tell whether it speaks of the present content.
     changes: u64,
+    /// Blocks that were overwritten and are not in their places yet.
+    journal: Option<Journal>,
+    /// Blocks were cut off or punched out, and that may not be on the disk yet.
+    released: bool,
+    /// Counts changes of the backing file, and up to which of them it is on the disk.
+    placed: u64,
+    placed_synced: AtomicU64,
+    /// The same for records of the journal.
+    journaled: u64,
+    journal_synced: AtomicU64,
 }
 
 /// The attribute that holds file capabilities: every write(2) takes it away.
@@ -99,18 +115,7 @@ const EMPTY: SealedState = SealedState {
 impl OpenFile {
     /// A file that was created this moment: no byte, no header.
     pub fn created(fd: OwnedFd) -> Arc<Self> {
-        Self::with(Inner {
-            fd: Arc::new(fd),
-            writable: true,
-            object: None,
-            size: 0,
-            stored: EMPTY,
-            has_header: false,
-            recovering: false,
-            found_holes: false,
-            tail_unknown: false,
-            changes: 0,
-        })
+        Self::with(Inner::empty(fd, true))
     }
 
     /// Opens a file: reads its header, checks it against the backing file's length. A file that this mount has changed
@@ -118,9 +123,7 @@ impl OpenFile {
     pub fn open(core: &Core, fd: OwnedFd, writable: bool) -> FsResult<Arc<Self>> {
         let length = backing_length(&core.backing.stat(At::Fd(fd.as_fd()))?);
         if length == 0 {
-            let file = Self::created(fd);
-            file.inner.write().writable = writable;
-            return Ok(file);
+            return Ok(Self::with(Inner::empty(fd, writable)));
         }
         let mut page = [0; layout::BLOCK_LEN];
         let read = core.backing.read(&fd, &mut page, 0)?;
@@ -140,17 +143,21 @@ impl OpenFile {
             .into());
         }
         let recovering = stored.dirty;
+        let journal = if recovering {
+            let keys = object.keys(&core.ring)?;
+            Journal::recover(core, &object, &keys, stored.epoch, size)?
+        } else {
+            None
+        };
         let file = Self::with(Inner {
-            fd: Arc::new(fd),
-            writable,
             object: Some(object),
             size,
             stored,
             has_header: true,
             recovering,
-            found_holes: false,
             tail_unknown: recovering,
-            changes: 0,
+            journal,
+            ..Inner::empty(fd, writable)
         });
         file.slots.lock().insert(
             0,
@@ -219,7 +226,11 @@ impl OpenFile {
         let object = inner.ensure_object(core, binding)?;
         if !inner.has_header {
             inner.keeping_attributes(core, |inner| {
-                inner.store_header(core, SealedState { epoch: 1, ..EMPTY })
+                let state = SealedState {
+                    epoch: inner.stored.epoch + 1,
+                    ..EMPTY
+                };
+                inner.store_header(core, state)
             })?;
         }
         Ok(object)
@@ -232,6 +243,29 @@ impl OpenFile {
 }
 
 impl Inner {
+    /// A backing file without a byte.
+    fn empty(fd: OwnedFd, writable: bool) -> Self {
+        Self {
+            fd: Arc::new(fd),
+            writable,
+            object: None,
+            size: 0,
+            stored: EMPTY,
+            has_header: false,
+            recovering: false,
+            found_holes: false,
+            tail_unknown: false,
+            changes: 0,
+            journal: None,
+            released: false,
+            // What another process may have left is not known to be on the disk.
+            placed: 1,
+            placed_synced: AtomicU64::new(0),
+            journaled: 1,
+            journal_synced: AtomicU64::new(0),
+        }
+    }
+
     fn ensure_object(&mut self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {
         if let Some(object) = &self.object {
             return Ok(Arc::clone(object));
@@ -245,6 +279,7 @@ impl Inner {
     /// file is at no moment shorter than one with a header is.
     fn store_header(&mut self, core: &Core, state: SealedState) -> FsResult<()> {
         let object = self.object.as_ref().ok_or(Errno::IO)?;
+        self.placed += 1;
         let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
         if self.has_header {
             core.backing.write(&self.fd, &bytes, 0)?;
@@ -260,6 +295,7 @@ impl Inner {
             || (state.sparse && !self.stored.sparse && self.stored.size > 0);
         if self.has_header && state.dirty && allows_more {
             core.backing.sync(&self.fd, true)?;
+            self.placed_synced.fetch_max(self.placed, Ordering::AcqRel);
         }
         self.stored = state;
         self.has_header = true;
@@ -333,6 +369,14 @@ impl Inner {
         self.recovering = self.has_header;
         self.tail_unknown = self.has_header;
         self.changes += 1;
+    }
+
+    /// Attributes lie on the backing file that only the file's data key opens.
+    fn has_sealed_attributes(&self, core: &Core) -> bool {
+        match core.backing.list_xattrs(At::Fd(self.fd.as_fd())) {
+            Ok(names) => names.split(|byte| *byte == 0).any(xattr::is_stored_name),
+            Err(error) => error != Errno::OPNOTSUPP,
+        }
     }
 
     /// Whether the stored header already allows a change (with holes, if `sparse`).

@@ -76,7 +76,16 @@ impl OpenFile {
         let mut block = first;
         let mut rest = buffer;
         while !rest.is_empty() {
+            let placed = inner.placed_from(block, rest.len().div_ceil(BLOCK_LEN) as u64);
+            if placed == 0 {
+                let (now, later) = rest.split_at_mut(BLOCK_LEN.min(rest.len()));
+                inner.read_journaled(core, keys, block, now)?;
+                block += 1;
+                rest = later;
+                continue;
+            }
             let room = (GROUPS_A_READ * GROUP_BLOCKS - block % GROUP_BLOCKS) as usize * BLOCK_LEN;
+            let room = room.min(placed as usize * BLOCK_LEN);
             let (now, later) = rest.split_at_mut(room.min(rest.len()));
             let blocks = now.len().div_ceil(BLOCK_LEN) as u64;
             let groups = layout::group_of(block + blocks - 1) - layout::group_of(block);
@@ -211,7 +220,7 @@ impl Inner {
         Err(Damage::Block { block }.into())
     }
 
-    fn open_entry(
+    pub(super) fn open_entry(
         &self,
         keys: &ObjectKeys,
         block: u64,

@@ -68,6 +68,7 @@ impl OpenFile {
             copy.truncate(core, binding, size)?;
         }
         copy.object(core, binding)?;
+        copy.checkpoint(core, &mut copy.inner.write())?;
         Ok(Some((copy, change)))
     }
 
@@ -88,6 +89,7 @@ impl OpenFile {
     /// put the one (first) in the place of the other (second). Says whether it does. Nobody reads or writes meanwhile.
     pub fn replace_by(
         &self,
+        core: &Core,
         copy: &Self,
         change: u64,
         publish: impl FnOnce(Side<'_>, Side<'_>) -> FsResult<bool>,
@@ -111,6 +113,9 @@ impl OpenFile {
         if !publish(fresh, old)? {
             return Ok(false);
         }
+        inner.drop_journal(core);
+        inner.released = new.released;
+        inner.placed += 1;
         inner.fd = Arc::clone(&new.fd);
         inner.writable = true;
         inner.object = new.object.clone();

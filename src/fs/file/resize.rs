@@ -31,13 +31,20 @@ impl OpenFile {
         }
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
-        let done = self.resize(core, &mut inner, &keys, size);
+        let done = if size == 0 && !inner.has_sealed_attributes(core) {
+            self.clear(core, &mut inner)
+        } else {
+            self.resize(core, &mut inner, &keys, size)
+        };
         self.distrust_unless_done(&mut inner, done)
     }
 
     fn resize(&self, core: &Core, inner: &mut Inner, keys: &ObjectKeys, size: u64) -> FsResult<()> {
+        inner.placed += 1;
         self.tidy_tail(core, inner, keys)?;
         if size > inner.size {
+            inner.await_release(core)?;
+            self.finish_withdrawal(core, inner)?;
             self.extend(core, inner, size)
         } else {
             self.cut(core, inner, keys, size)
@@ -55,7 +62,7 @@ impl OpenFile {
     fn extend(&self, core: &Core, inner: &mut Inner, size: u64) -> FsResult<()> {
         if !inner.is_changing(true) {
             let state = inner.changing(true);
-            inner.store_header(core, state)?;
+            self.store_header(core, inner, state)?;
         }
         core.backing
             .truncate(&inner.fd, layout::backing_length(size))?;
@@ -64,25 +71,34 @@ impl OpenFile {
         Ok(())
     }
 
-    /// The lower bound first, then the block that the new end lies in, the slots past it, and the length.
+    /// The lower bound first, then the block that the new end lies in, and the length. The slots past the end are cleared
+    /// before anything takes their blocks' places.
     fn cut(&self, core: &Core, inner: &mut Inner, keys: &ObjectKeys, size: u64) -> FsResult<()> {
+        self.checkpoint(core, inner)?;
         if !inner.is_changing(false) || inner.stored.size > size {
             let state = SealedState {
                 size: inner.stored.size.min(size),
                 ..inner.changing(false)
             };
-            inner.store_header(core, state)?;
+            self.store_header(core, inner, state)?;
         }
+        let before = inner.record_of(size / PAGE);
         self.shorten_block(core, inner, keys, size)?;
-        self.clear_slots(
-            core,
-            inner,
-            layout::block_count(size)..layout::block_count(inner.size),
-        )?;
-        core.backing
-            .truncate(&inner.fd, layout::backing_length(size))?;
+        if core.journals.is_some() && !size.is_multiple_of(PAGE) {
+            inner.sync_changes(core)?;
+        }
+        let cut = core
+            .backing
+            .truncate(&inner.fd, layout::backing_length(size));
+        if let Err(error) = cut {
+            inner.restore_record(size / PAGE, &before);
+            return Err(error.into());
+        }
+        inner.placed += 1;
         inner.size = size;
         inner.changes += 1;
+        inner.released = true;
+        inner.tail_unknown = true;
         self.slots
             .lock()
             .forget_from(layout::group_of(layout::block_count(size).saturating_sub(1)) + 1);
@@ -93,7 +109,7 @@ impl OpenFile {
     fn shorten_block(
         &self,
         core: &Core,
-        inner: &Inner,
+        inner: &mut Inner,
         keys: &ObjectKeys,
         size: u64,
     ) -> FsResult<()> {
@@ -108,11 +124,11 @@ impl OpenFile {
         self.replace_block(core, inner, keys, block, &plain[..kept])
     }
 
-    /// Writes one block anew, slot first. A hole stays one where there is nothing but zeros to write.
+    /// Writes one block anew. A hole stays one where there is nothing but zeros to write.
     fn replace_block(
         &self,
         core: &Core,
-        inner: &Inner,
+        inner: &mut Inner,
         keys: &ObjectKeys,
         index: u64,
         plain: &[u8],
@@ -120,12 +136,17 @@ impl OpenFile {
         let mut slots = self.group(core, inner, layout::group_of(index))?;
         let at = layout::index_in_group(index);
         let (slot, _) = self.settled_slot(core, inner, keys, index)?;
-        if slot.is_hole() && plain.iter().all(|byte| *byte == 0) {
+        let is_hole = slot.is_hole() && !inner.is_journaled(index);
+        if is_hole && plain.iter().all(|byte| *byte == 0) {
             return Ok(());
         }
         let mut sealed = [0; BLOCK_LEN];
         let sealed = &mut sealed[..plain.len()];
         let entry = block::seal(keys, index, plain, sealed);
+        if core.journals.is_some() && !is_hole {
+            return self.overwrite(core, inner, keys, index, &[entry], sealed);
+        }
+        inner.await_release(core)?;
         let mut bytes = [0; SLOT_LEN];
         let slot = slot.superseded_by(entry);
         slot.encode(&mut bytes);
@@ -136,6 +157,14 @@ impl OpenFile {
         Arc::make_mut(&mut slots).set(at, slot);
         self.slots.lock().insert(layout::group_of(index), slots);
         Ok(())
+    }
+
+    /// Whether there are slots of these blocks, all of one group.
+    fn holds_slots(&self, core: &Core, inner: &Inner, blocks: Range<u64>) -> FsResult<bool> {
+        let slots = self.group(core, inner, layout::group_of(blocks.start))?;
+        Ok(blocks
+            .into_iter()
+            .any(|block| slots.get(layout::index_in_group(block)).0 != Slot::HOLE))
     }
 
     /// Zeroes the slots of the blocks that lie in the same group as the first of them.
@@ -179,13 +208,21 @@ impl OpenFile {
             inner.size = size;
             shortened?;
         }
-        core.backing
-            .truncate(&inner.fd, layout::backing_length(inner.size))?;
+        let length = layout::backing_length(inner.size);
+        if backing_length(&stat) != length {
+            core.backing.truncate(&inner.fd, length)?;
+            inner.released = true;
+        }
         let end = layout::block_count(inner.size);
         let next_group = end.next_multiple_of(GROUP_BLOCKS).max(GROUP_BLOCKS);
         self.slots.lock().forget_from(layout::group_of(next_group));
-        if layout::meta_offset(layout::group_of(end)) < layout::backing_length(inner.size) {
+        if layout::meta_offset(layout::group_of(end)) < length
+            && self.holds_slots(core, inner, end..next_group)?
+        {
+            // Not before the cut is on the disk: a block that it spares must not lose its slot.
+            inner.await_release(core)?;
             self.clear_slots(core, inner, end..next_group)?;
+            inner.released = true;
         }
         inner.tail_unknown = false;
         Ok(())
@@ -222,23 +259,18 @@ impl OpenFile {
         mode: AllocateMode,
         range: Range<u64>,
     ) -> FsResult<()> {
+        inner.placed += 1;
         self.tidy_tail(core, inner, keys)?;
         let grows = matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange)
             && range.end > inner.size;
         if !inner.has_header {
             let state = inner.changing(grows);
-            inner.store_header(core, state)?;
+            self.store_header(core, inner, state)?;
         }
         match mode {
             AllocateMode::Allocate | AllocateMode::KeepSize => {}
             AllocateMode::PunchHole | AllocateMode::ZeroRange | AllocateMode::ZeroRangeKeepSize => {
-                self.zero(
-                    core,
-                    inner,
-                    keys,
-                    range.clone(),
-                    mode == AllocateMode::PunchHole,
-                )?;
+                self.zero(core, inner, keys, range.clone())?;
             }
         }
         if mode != AllocateMode::PunchHole {
@@ -249,29 +281,31 @@ impl OpenFile {
                 .allocate(&inner.fd, FallocateFlags::KEEP_SIZE, from, to - from)?;
         }
         if grows {
+            inner.await_release(core)?;
             self.extend(core, inner, range.end)?;
         }
         Ok(())
     }
 
-    /// Makes a range read as zeros: whole blocks become holes, the edges are written. `release` gives the space back.
+    /// Makes a range read as zeros: whole blocks become holes, the edges are written.
     fn zero(
         &self,
         core: &Core,
         inner: &mut Inner,
         keys: &ObjectKeys,
         range: Range<u64>,
-        release: bool,
     ) -> FsResult<()> {
+        self.checkpoint(core, inner)?;
         let (offset, end) = (range.start, range.end.min(inner.size));
         if offset >= end {
             return inner.touch(core);
         }
         if !inner.is_changing(true) {
             let state = inner.changing(true);
-            inner.store_header(core, state)?;
+            self.store_header(core, inner, state)?;
         }
         inner.changes += 1;
+        let mut cleared = Vec::new();
         let mut at = offset;
         while at < end {
             let block = at / PAGE;
@@ -294,16 +328,43 @@ impl OpenFile {
             let blocks = block..last.min((layout::group_of(block) + 1) * GROUP_BLOCKS);
             at = (blocks.end * PAGE).min(end);
             self.clear_slots(core, inner, blocks.clone())?;
-            if release {
-                let from = layout::data_offset(block);
-                let pages = (blocks.end - block) * PAGE;
-                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                match core.backing.allocate(&inner.fd, flags, from, pages) {
-                    // A backing filesystem that cannot punch keeps the space; the zeros are true without it.
-                    Ok(()) | Err(Errno::OPNOTSUPP) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            cleared.push(blocks);
+        }
+        self.release(core, inner, &cleared)
+    }
+
+    /// Gives back the pages of blocks whose slots were cleared: what is written there next finds zeros.
+    fn release(&self, core: &Core, inner: &mut Inner, cleared: &[Range<u64>]) -> FsResult<()> {
+        if cleared.is_empty() {
+            return Ok(());
+        }
+        if core.journals.is_some() {
+            // A block whose slot were still there after a power cut would miss its page.
+            inner.placed += 1;
+            inner.sync_changes(core)?;
+            inner.placed += 1;
+        }
+        for blocks in cleared {
+            let from = layout::data_offset(blocks.start);
+            let length = (blocks.end - blocks.start) * PAGE;
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match core.backing.allocate(&inner.fd, flags, from, length) {
+                // A backing filesystem that cannot punch keeps the space, and gets the zeros written.
+                Err(Errno::OPNOTSUPP) => self.write_zeros(core, inner, blocks.clone())?,
+                released => released?,
             }
+        }
+        inner.released = true;
+        Ok(())
+    }
+
+    fn write_zeros(&self, core: &Core, inner: &Inner, blocks: Range<u64>) -> FsResult<()> {
+        let end = layout::backing_length(inner.size);
+        for block in blocks {
+            let at = layout::data_offset(block);
+            let length = end.saturating_sub(at).min(PAGE) as usize;
+            core.backing
+                .write(&inner.fd, &[0; BLOCK_LEN][..length], at)?;
         }
         Ok(())
     }
@@ -327,7 +388,9 @@ impl OpenFile {
             let slots = self.group(core, &inner, group)?;
             let last = ((group + 1) * GROUP_BLOCKS).min(end);
             let wanted = |block: &u64| {
-                slots.get(layout::index_in_group(*block)).0.is_hole() == (what == Seek::Hole)
+                let is_hole = slots.get(layout::index_in_group(*block)).0.is_hole()
+                    && !inner.is_journaled(*block);
+                is_hole == (what == Seek::Hole)
             };
             if let Some(found) = (block..last).find(wanted) {
                 return Ok((found * PAGE).max(offset));

@@ -21,6 +21,7 @@ impl OpenFile {
         let Some(old) = inner.object.clone() else {
             return Ok(Rewrapped::Nothing);
         };
+        self.checkpoint(core, &mut inner)?;
         let from = WrappedUnder::of(old.envelope());
         let Some(new) = old.rewrapped(&core.ring, &binding()?)? else {
             return Ok(Rewrapped::Already(from));

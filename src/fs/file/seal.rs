@@ -2,6 +2,7 @@
 //! "Sealing".
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::OpenFile;
 use crate::format::header::SealedState;
@@ -20,8 +21,32 @@ impl OpenFile {
     /// Puts what was written so far on the disk.
     pub fn sync(&self, core: &Core, data_only: bool) -> FsResult<()> {
         // Not under the lock: it can take long, and nobody should have to wait for it.
-        let fd = Arc::clone(&self.inner.read().fd);
-        Ok(core.backing.sync(&fd, data_only)?)
+        let (fd, placed, journaled, journal, long) = {
+            let inner = self.inner.read();
+            (
+                Arc::clone(&inner.fd),
+                inner.placed,
+                inner.journaled,
+                inner.unsynced_journal(),
+                inner.is_journal_long(),
+            )
+        };
+        if let Some(journal) = journal {
+            journal.sync(core)?;
+            let inner = self.inner.read();
+            inner.journal_synced.fetch_max(journaled, Ordering::AcqRel);
+        }
+        let is_placed = || self.inner.read().placed_synced.load(Ordering::Acquire) >= placed;
+        if !data_only || !is_placed() {
+            core.backing.sync(&fd, data_only)?;
+            let inner = self.inner.read();
+            inner.placed_synced.fetch_max(placed, Ordering::AcqRel);
+        }
+        if long {
+            // What is to be on the disk is there. Should this fail, the records stay.
+            let _ = self.checkpoint(core, &mut self.inner.write());
+        }
+        Ok(())
     }
 
     /// Blocks that an unclean stop left with two entries get their valid one back, so that the file can be sealed.
@@ -36,14 +61,19 @@ impl OpenFile {
             if inner.changes != change {
                 return Ok(false);
             }
-            if !inner.recovering {
+            self.checkpoint(core, &mut inner)?;
+            if !inner.recovering && !inner.tail_unknown {
                 return Ok(true);
             }
             let Some(object) = inner.object.clone() else {
                 return Ok(true);
             };
             let keys = object.keys(&core.ring)?;
+            inner.placed += 1;
             self.tidy_tail(core, &mut inner, &keys)?;
+            if !inner.recovering {
+                return Ok(true);
+            }
             if block >= end {
                 inner.recovering = false;
                 return Ok(true);
@@ -78,7 +108,11 @@ impl OpenFile {
     /// Writes the clean seal if the file is still at `change`. The caller has put that on the disk.
     pub fn seal(&self, core: &Core, change: u64) -> FsResult<()> {
         let mut inner = self.inner.write();
-        if inner.changes != change || !inner.stored.dirty || inner.recovering || inner.tail_unknown
+        if inner.changes != change
+            || !inner.stored.dirty
+            || inner.recovering
+            || inner.tail_unknown
+            || inner.has_pending()
         {
             return Ok(());
         }
@@ -90,6 +124,8 @@ impl OpenFile {
             ..inner.stored.clone()
         };
         // The seal is no change of content.
-        inner.keeping_attributes(core, |inner| inner.store_header(core, state))
+        inner.keeping_attributes(core, |inner| inner.store_header(core, state))?;
+        inner.drop_journal(core);
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
 use crate::format::header::HEADER_LEN;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
-use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
+use crate::format::slot::{Entry, SLOT_LEN, SLOTS_LEN, Slot};
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -45,21 +45,84 @@ impl OpenFile {
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
+        let old_size = inner.size;
+        // A last block that grows is recorded before what follows it is written: should that fail, it has not grown.
+        let last = inner.record_of(old_size / PAGE);
         let mut at = offset;
         while at < end {
-            let pass_end = (at / GROUP_BYTES + GROUPS_A_WRITE)
-                .saturating_mul(GROUP_BYTES)
-                .min(end);
+            let (pass_end, journaled) = self.next_pass(core, &inner, at, end)?;
             let part = &data[(at - offset) as usize..(pass_end - offset) as usize];
-            let old_size = inner.size;
-            let written = self.write_pass(core, &mut inner, &keys, at, part);
+            let written = if journaled {
+                self.overwrite_pass(core, &mut inner, &keys, at, part)
+            } else {
+                self.write_pass(core, &mut inner, &keys, at, part)
+            };
             if let Err(error) = written {
-                self.undo_growth(core, &mut inner, &keys, at, old_size);
+                if inner.size > old_size {
+                    inner.restore_record(old_size / PAGE, &last);
+                }
+                self.undo_growth(core, &mut inner, &keys, offset, old_size);
                 return Err(error);
             }
             at = pass_end;
         }
         Ok(())
+    }
+
+    /// How far one pass goes that begins at `at`, and whether it overwrites blocks that may be on the disk already: what is
+    /// new, or was a hole, goes to its place at once.
+    fn next_pass(&self, core: &Core, inner: &Inner, at: u64, end: u64) -> FsResult<(u64, bool)> {
+        let limit = (at / GROUP_BYTES + GROUPS_A_WRITE)
+            .saturating_mul(GROUP_BYTES)
+            .min(end);
+        let known = layout::block_count(inner.size);
+        let first = at / PAGE;
+        if core.journals.is_none() || first >= known {
+            return Ok((limit, false));
+        }
+        let mut journaled = None;
+        let mut block = first;
+        while block * PAGE < limit {
+            let slots = self.group(core, inner, layout::group_of(block))?;
+            let group_end = (layout::group_of(block) + 1) * GROUP_BLOCKS;
+            while block < group_end && block * PAGE < limit {
+                let holds_data = block < known
+                    && (!slots.get(layout::index_in_group(block)).0.is_hole()
+                        || inner.is_journaled(block));
+                if *journaled.get_or_insert(holds_data) != holds_data {
+                    return Ok((block * PAGE, !holds_data));
+                }
+                block += 1;
+            }
+        }
+        Ok((limit, journaled.unwrap_or(false)))
+    }
+
+    /// Encrypts a block as it is once the patch has been applied.
+    pub(super) fn seal_patched(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        keys: &ObjectKeys,
+        index: u64,
+        patch: &Patch<'_>,
+        out: &mut [u8],
+    ) -> FsResult<Entry> {
+        let start = index * PAGE;
+        let out = &mut out[..layout::block_length(index, patch.new_size)];
+        let end = patch.offset + patch.data.len() as u64;
+        let (from, to) = (start.max(patch.offset), (start + out.len() as u64).min(end));
+        let new = &patch.data[(from - patch.offset) as usize..(to - patch.offset) as usize];
+        if new.len() == out.len() {
+            return Ok(block::seal(keys, index, new, out));
+        }
+        let mut plain = [0; BLOCK_LEN];
+        let old = layout::block_length(index, patch.old_size);
+        if old > 0 {
+            self.read_blocks(core, inner, keys, index, &mut plain[..old])?;
+        }
+        plain[(from - start) as usize..][..new.len()].copy_from_slice(new);
+        Ok(block::seal(keys, index, &plain[..out.len()], out))
     }
 
     /// Writes what touches at most [`GROUPS_A_WRITE`] groups.
@@ -80,8 +143,10 @@ impl OpenFile {
         let with_header = !inner.has_header && blocks.start == 0;
         if !with_header && !inner.is_changing(leaves_gap) {
             let state = inner.changing(leaves_gap);
-            inner.store_header(core, state)?;
+            self.store_header(core, inner, state)?;
         }
+        inner.await_release(core)?;
+        inner.placed += 1;
         let groups = layout::group_of(blocks.start)..layout::group_of(blocks.end - 1) + 1;
         let mut slots = Vec::with_capacity((groups.end - groups.start) as usize);
         for group in groups.clone() {
@@ -91,6 +156,12 @@ impl OpenFile {
         scratch::with_pages(pages + slots.len(), |scratch| {
             let (sealed, metas) = scratch.split_at_mut(pages * BLOCK_LEN);
             let mut fills_holes = false;
+            let patch = Patch {
+                offset,
+                data,
+                old_size,
+                new_size,
+            };
             for (out, index) in sealed.chunks_exact_mut(BLOCK_LEN).zip(blocks.clone()) {
                 let group = &mut slots[(layout::group_of(index) - groups.start) as usize];
                 let (slot, settled) = group.get(layout::index_in_group(index));
@@ -99,22 +170,8 @@ impl OpenFile {
                 } else {
                     self.settled_slot(core, inner, keys, index)?.0
                 };
-                let start = index * PAGE;
-                let out = &mut out[..layout::block_length(index, new_size)];
-                let (from, to) = (start.max(offset), (start + out.len() as u64).min(end));
-                let new = &data[(from - offset) as usize..(to - offset) as usize];
-                let entry = if new.len() == out.len() {
-                    block::seal(keys, index, new, out)
-                } else {
-                    let mut plain = [0; BLOCK_LEN];
-                    let old = layout::block_length(index, old_size);
-                    if old > 0 {
-                        self.read_blocks(core, inner, keys, index, &mut plain[..old])?;
-                    }
-                    plain[(from - start) as usize..][..new.len()].copy_from_slice(new);
-                    block::seal(keys, index, &plain[..out.len()], out)
-                };
-                fills_holes |= slot.is_hole() && start < old_size;
+                let entry = self.seal_patched(core, inner, keys, index, &patch, out)?;
+                fills_holes |= slot.is_hole() && index * PAGE < old_size;
                 Arc::make_mut(group).set(layout::index_in_group(index), slot.superseded_by(entry));
             }
             let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
@@ -193,6 +250,7 @@ impl OpenFile {
             let _ = core.backing.truncate(&inner.fd, 0);
         }
         inner.size = old_size;
+        inner.placed += 1;
         inner.distrust();
         self.slots
             .lock()
@@ -200,6 +258,16 @@ impl OpenFile {
         // What fails now is done before the next change.
         let _ = self.tidy_tail(core, inner, keys);
     }
+}
+
+/// What is to be written, and where.
+pub(super) struct Patch<'a> {
+    pub offset: u64,
+    pub data: &'a [u8],
+    /// Plaintext size before.
+    pub old_size: u64,
+    /// Plaintext size after.
+    pub new_size: u64,
 }
 
 /// Sealed blocks on their way to the backing file.

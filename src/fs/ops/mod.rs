@@ -39,10 +39,11 @@ use super::directory::own_name;
 use super::error::FsResult;
 use super::file::{OpenFile, backing_length};
 use super::inodes::{Inode, Inodes};
+use super::journals::Journals;
 use super::keys::KeyPort;
 use super::lease::Leases;
 use super::object::KeyRing;
-use super::settings::Settings;
+use super::settings::{Overwrites, Settings};
 use super::types::{Attributes, Figures, FileKind, FileTime, NodeId};
 use crate::format::header::KeyBinding;
 use crate::format::layout;
@@ -83,8 +84,15 @@ impl FileSystem {
         settings: Settings,
     ) -> FsResult<Self> {
         let stat = backing.stat(At::Fd(root.as_fd()))?;
+        let journals = match settings.overwrites {
+            Overwrites::Journaled => Some(Journals::new(
+                backing.reopen(root.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?,
+            )),
+            Overwrites::InPlace => None,
+        };
         let core = Core {
             backing,
+            journals,
             ring: KeyRing {
                 volume,
                 port,
@@ -120,6 +128,7 @@ impl FileSystem {
     ) -> FsResult<()> {
         let core = Core {
             backing: Backing::default(),
+            journals: None,
             ring: KeyRing {
                 volume,
                 port,

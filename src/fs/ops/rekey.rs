@@ -145,7 +145,7 @@ impl FileSystem {
             copy.seal_copy(&self.core)?;
             let _tree = self.tree.write();
             let from = At::Name(directory.as_fd(), &aside);
-            let replaced = file.replace_by(&copy, change, |new, old| {
+            let replaced = file.replace_by(&self.core, &copy, change, |new, old| {
                 self.publish(inode, from, &stat, &known, &new, &old)
             })?;
             Ok(if replaced {

@@ -1,0 +1,103 @@
+//! Where redo journals lie: a directory at the root of the volume, a file for each object that has one, by its id.
+//! What is in them is the business of `fs::file::journal`.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::backing::Backing;
+use super::directory::own_name;
+use crate::format::names::JOURNAL_DIRECTORY;
+use crate::ids::ObjectId;
+
+type Io<T> = Result<T, Errno>;
+
+/// The journals of a volume.
+#[derive(Debug)]
+pub struct Journals {
+    root: OwnedFd,
+    directory: OnceLock<OwnedFd>,
+    /// The directory was made, and its name may not be on the disk.
+    is_new: AtomicBool,
+}
+
+impl Journals {
+    /// The journals of the volume whose backing directory `root` is.
+    pub const fn new(root: OwnedFd) -> Self {
+        Self {
+            root,
+            directory: OnceLock::new(),
+            is_new: AtomicBool::new(false),
+        }
+    }
+
+    fn directory(&self, backing: &Backing) -> Io<&OwnedFd> {
+        if let Some(known) = self.directory.get() {
+            return Ok(known);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened = backing.open(&self.root, &own_name(JOURNAL_DIRECTORY), flags, 0)?;
+        Ok(self.directory.get_or_init(|| opened))
+    }
+
+    fn made_directory(&self, backing: &Backing) -> Io<&OwnedFd> {
+        match self.directory(backing) {
+            Err(Errno::NOENT) => {}
+            opened => return opened,
+        }
+        // Everybody's, and what is in it each maker's own.
+        match backing.make_directory(&self.root, &own_name(JOURNAL_DIRECTORY), 0o1777) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        self.is_new.store(true, Ordering::Release);
+        self.directory(backing)
+    }
+
+    /// The journal of an object, if there is one.
+    pub fn open(&self, backing: &Backing, object: ObjectId, flags: OFlags) -> Io<Option<OwnedFd>> {
+        let directory = match self.directory(backing) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened?,
+        };
+        match backing.open(directory, &name_of(object), flags, 0) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// The journal of an object, made where there is none. What it holds is there after a power cut once
+    /// [`Journals::sync`] was called besides.
+    pub fn make(&self, backing: &Backing, object: ObjectId) -> Io<OwnedFd> {
+        let directory = self.made_directory(backing)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        match backing.open(directory, &name_of(object), flags, 0o600) {
+            Err(Errno::EXIST) => backing.open(directory, &name_of(object), OFlags::RDWR, 0),
+            made => made,
+        }
+    }
+
+    /// Puts the names of all journals on the disk.
+    pub fn sync(&self, backing: &Backing) -> Io<()> {
+        if self.is_new.load(Ordering::Acquire) {
+            backing.sync(&self.root, false)?;
+            self.is_new.store(false, Ordering::Release);
+        }
+        backing.sync(self.directory(backing)?, false)
+    }
+
+    /// Removes the journal of an object. One that stays behind does no harm.
+    pub fn remove(&self, backing: &Backing, object: ObjectId) {
+        if let Ok(directory) = self.directory(backing) {
+            let _ = backing.remove(directory, &name_of(object));
+        }
+    }
+}
+
+fn name_of(object: ObjectId) -> CString {
+    own_name(&object.to_string())
+}
