@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::confine::{Confinement, Reach, confine};
 use super::error::MountError;
 use super::fusermount::{self, HelperError};
 use super::mountinfo::{self, FILESYSTEM_TYPE};
@@ -168,6 +169,7 @@ pub struct Mounted {
     path: PathBuf,
     device: (u32, u32),
     unmounter: Unmounter,
+    confinement: Confinement,
 }
 
 impl Mounted {
@@ -203,6 +205,7 @@ impl Mounted {
             path,
             device: found.device,
             unmounter,
+            confinement: Confinement::default(),
         };
         Ok((mounted, device))
     }
@@ -249,6 +252,22 @@ impl Mounted {
         } else {
             Err(io::Error::other("another filesystem was mounted over it"))
         }
+    }
+
+    /// Has this process give up what serving the mount does not take. Only while it has one thread.
+    pub fn confine(&mut self, ciphertext: &Path, keys: &Path) {
+        self.confinement = confine(&Reach {
+            ciphertext,
+            keys,
+            mountpoint: &self.path,
+            readahead: &self.readahead(),
+        });
+    }
+
+    /// What this process has given up.
+    #[must_use]
+    pub const fn confinement(&self) -> &Confinement {
+        &self.confinement
     }
 
     /// Where the kernel is told how far to read ahead.

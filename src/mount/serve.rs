@@ -9,7 +9,6 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::confine::{Confinement, Reach, confine};
 use super::control::handler::Handler;
 use super::control::registry::Socket;
 use super::control::server::{Reporter, Server};
@@ -72,15 +71,10 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let fs = Arc::new(fs);
     // Taken before mounting, so that no signal can kill the process and leave a dead mount.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(MountError::Session)?;
-    let (mounted, device) = Mounted::new(&place, &source, &options)?;
-    let mounted = Arc::new(mounted);
+    let (mut mounted, device) = Mounted::new(&place, &source, &options)?;
     // With one thread still, and all that it takes to mount behind it.
-    let confinement = confine(&Reach {
-        ciphertext: &fs.directory,
-        keys: keys.dir(),
-        mountpoint: mounted.path(),
-        readahead: &mounted.readahead(),
-    });
+    mounted.confine(&fs.directory, keys.dir());
+    let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)
         .and_then(|connected| {
@@ -90,7 +84,6 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
                 socket,
                 &mounted,
                 connected,
-                confinement,
                 signals,
                 ready,
             )
@@ -130,7 +123,6 @@ fn run(
     socket: Socket,
     mounted: &Arc<Mounted>,
     connected: Connected,
-    confinement: Confinement,
     signals: Signals,
     ready: impl FnOnce() -> Result<(), MountError>,
 ) -> Result<(), MountError> {
@@ -148,7 +140,6 @@ fn run(
         notifier: connected.notifier(),
         watcher: Arc::clone(&watcher),
         mounted: Arc::clone(mounted),
-        confinement,
     };
     let running = connected.serve().map_err(MountError::Session)?;
     let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;

@@ -229,9 +229,9 @@ fn pipes_sockets_devices_and_foreign_files_in_a_files_place_are_errors_and_no_ha
     fs::write(other.path("file"), vec![9; 10_000]).unwrap();
     other.unmount();
     let entries = fs::read_dir(other.ciphertext()).unwrap();
-    let foreign = entries.map(|entry| entry.unwrap().path());
+    let mut foreign = entries.map(|entry| entry.unwrap().path());
     let is_object = |path: &PathBuf| !path.file_name().unwrap().to_string_lossy().contains('.');
-    let foreign = foreign.filter(is_object).next().unwrap();
+    let foreign = foreign.find(is_object).unwrap();
 
     let volume = Volume::mounted();
     type Replace<'a> = &'a dyn Fn(&Path);

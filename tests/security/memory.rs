@@ -114,7 +114,7 @@ fn search(volume: &Volume, secrets: &[(&'static str, &[u8; 32])]) -> Vec<(&'stat
             continue;
         }
         for (what, secret) in secrets {
-            if holds(&bytes, *secret) {
+            if holds(&bytes, secret) {
                 found.push((*what, format!("{name}: {}", flags.trim())));
             }
         }

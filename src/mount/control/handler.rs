@@ -12,7 +12,6 @@ use crate::fs::keys::KeyUnavailable;
 use crate::ids::KeyId;
 use crate::kms::KeyService;
 use crate::kms::key::KeyRef;
-use crate::mount::confine::Confinement;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
@@ -33,8 +32,6 @@ pub struct Handler {
     pub watcher: Arc<Watcher>,
     /// The mount.
     pub mounted: Arc<Mounted>,
-    /// What its process has given up.
-    pub confinement: Confinement,
 }
 
 impl std::fmt::Debug for Handler {
@@ -135,7 +132,7 @@ impl Handler {
             inodes: figures.inodes,
             open_files: figures.open_files,
             open_directories: figures.open_directories,
-            confinement: self.confinement.clone(),
+            confinement: self.mounted.confinement().clone(),
             locked_key_bytes: key_memory.locked,
             unlocked_key_bytes: key_memory.unlocked,
         })
