@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 /// Top-level modules and their floor. A module imports itself and lower floors, nothing else.
-const FLOORS: [(&str, u8); 10] = [
+const FLOORS: [(&str, u8); 11] = [
     ("ids", 0),
     ("clock", 0),
+    ("sync", 0),
     ("sys", 0),
     ("format", 1),
     ("secret", 1),

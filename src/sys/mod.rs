@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+pub mod heap;
 pub mod identity;
 pub mod locked;
 pub mod process;
+pub mod writeback;

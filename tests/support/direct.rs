@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use cmkfs::fs::backing::Backing;
 use cmkfs::fs::{
     AllocateMode, Attributes, FileKind, FileSystem, FileTime, Fill, FsResult, HandleId, NewMode,
     NodeId, OpenFlags, ROOT_NODE, RenameMode, Seek, SetAttributes, SetTime, XattrMode,
@@ -23,6 +24,8 @@ pub struct Direct {
     pub volume: TestVolume,
     open: Option<Volume>,
     held: Vec<(NodeId, HandleId)>,
+    /// Makes the backing calls of each new beginning.
+    backing: Box<dyn Fn() -> Backing>,
 }
 
 fn answer<T>(result: FsResult<T>) -> Answer<T> {
@@ -31,13 +34,24 @@ fn answer<T>(result: FsResult<T>) -> Answer<T> {
 
 impl Direct {
     pub fn new() -> Self {
-        let volume = TestVolume::new();
-        let open = Some(volume.open());
+        Self::on(TestVolume::new(), Backing::default)
+    }
+
+    /// A volume that is there, opened with these backing calls.
+    pub fn on(volume: TestVolume, backing: impl Fn() -> Backing + 'static) -> Self {
+        let open = Some(volume.open_with(backing()));
         Self {
             volume,
             open,
             held: Vec::new(),
+            backing: Box::new(backing),
         }
+    }
+
+    /// Ends the filesystem without a word.
+    pub fn into_volume(mut self) -> TestVolume {
+        self.open = None;
+        self.volume
     }
 
     pub fn fs(&self) -> &FileSystem {
@@ -60,7 +74,7 @@ impl Direct {
         self.fs().shutdown().unwrap();
         self.open = None;
         let result = work(&self.volume);
-        self.open = Some(self.volume.open());
+        self.open = Some(self.volume.open_with((self.backing)()));
         result
     }
 
@@ -69,14 +83,14 @@ impl Direct {
         self.release_held();
         self.fs().shutdown().unwrap();
         self.open = None;
-        self.open = Some(self.volume.open());
+        self.open = Some(self.volume.open_with((self.backing)()));
     }
 
     /// Opens the filesystem anew without having ended it, as after a SIGKILL.
     pub fn remount_killed(&mut self) {
         self.held.clear();
         self.open = None;
-        self.open = Some(self.volume.open());
+        self.open = Some(self.volume.open_with((self.backing)()));
     }
 
     fn walk(&self, path: &str) -> Answer<Attributes> {

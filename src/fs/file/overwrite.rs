@@ -10,7 +10,7 @@ use super::write::Patch;
 use super::{Inner, OpenFile, scratch};
 use crate::crypto::object::ObjectKeys;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
-use crate::format::slot::{Entry, SLOT_LEN, SLOTS_LEN};
+use crate::format::slot::Entry;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -43,15 +43,21 @@ impl OpenFile {
             for (out, index) in sealed.chunks_exact_mut(BLOCK_LEN).zip(blocks.clone()) {
                 entries.push(self.seal_patched(core, inner, keys, index, &patch, out)?);
             }
+            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
+            let before = inner.record_of(old_size / PAGE);
+            self.overwrite(core, inner, keys, blocks.start, &entries, &sealed[..length])?;
             if new_size > old_size {
-                // The last block grows. Until it is in its place, the rest of it there reads as zeros.
-                inner.placed += 1;
-                core.backing
-                    .truncate(&inner.fd, layout::backing_length(new_size))?;
+                // The last block grows. Its record does not count before the file is long enough for it.
+                let grown = core
+                    .backing
+                    .truncate(inner.place(), layout::backing_length(new_size));
+                if let Err(error) = grown {
+                    inner.restore_record(old_size / PAGE, &before);
+                    return Err(error.into());
+                }
                 inner.size = new_size;
             }
-            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
-            self.overwrite(core, inner, keys, blocks.start, &entries, &sealed[..length])
+            Ok::<_, crate::fs::FsError>(())
         })?;
         inner.changes += 1;
         Ok(())
@@ -103,9 +109,18 @@ impl OpenFile {
         sealed: &[u8],
     ) -> Result<(), Errno> {
         let object = inner.object.as_ref().ok_or(Errno::IO)?.id();
-        let journal = match &mut inner.journal {
-            Some(journal) if journal.object() == object => journal,
-            other => other.insert(Journal::begin(core, object)?),
+        if inner
+            .journal
+            .as_ref()
+            .is_none_or(|journal| journal.object() != object)
+        {
+            inner.journal = Some(Journal::begin(core, object)?);
+        } else if inner.journal.as_ref().is_some_and(Journal::is_empty) {
+            // The records at the beginning count until the header is on the disk, and must not be mixed with new ones.
+            inner.sync_placed(core)?;
+        }
+        let Some(journal) = &mut inner.journal else {
+            return Err(Errno::IO);
         };
         inner.journaled += 1;
         journal.append(core, inner.stored.epoch, first, entries, sealed)
@@ -124,7 +139,6 @@ impl OpenFile {
         self.checkpoint(core, inner)?;
         // What lies in the places now has to be what the slots there speak of.
         inner.sync_changes(core)?;
-        inner.placed += 1;
         let blocks = first..first + entries.len() as u64;
         let mut changed = Vec::new();
         for group in layout::group_of(blocks.start)..=layout::group_of(blocks.end - 1) {
@@ -137,22 +151,15 @@ impl OpenFile {
                 Arc::make_mut(&mut slots)
                     .set(layout::index_in_group(index), slot.superseded_by(entry));
             }
-            let mut bytes = [0; SLOTS_LEN];
-            let at = layout::index_in_group(own.start);
-            let count = (own.end - own.start) as usize;
-            slots.encode(at..at + count, &mut bytes);
-            let bytes = &bytes[..count * SLOT_LEN];
-            core.backing
-                .write(&inner.fd, bytes, layout::slot_offset(own.start))?;
+            inner.write_slots(core, &slots, own.clone())?;
             changed.push((group, own, slots));
         }
         inner.sync_placed(core)?;
-        inner.placed += 1;
         for (group, own, slots) in changed {
             let at = |block: u64| (((block - first) as usize) * BLOCK_LEN).min(sealed.len());
             let data = &sealed[at(own.start)..at(own.end)];
             core.backing
-                .write(&inner.fd, data, layout::data_offset(own.start))?;
+                .write(inner.place(), data, layout::data_offset(own.start))?;
             self.slots.lock().insert(group, slots);
         }
         Ok(())
