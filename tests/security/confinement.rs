@@ -126,3 +126,53 @@ fn attributes_and_devices_that_only_root_may_make_can_still_be_made() {
     )
     .unwrap();
 }
+
+/// By number: no C library would make some of these calls.
+#[test]
+fn no_namespace_is_made_and_no_second_number_of_a_call_gets_past_the_filter() {
+    use cmkfs::mount::confine::{Reach, confine};
+
+    let here = Path::new("/nonexistent");
+    // Of this thread only.
+    let confined = std::thread::spawn(|| {
+        let confinement = confine(&Reach {
+            ciphertext: here,
+            keys: here,
+            mountpoint: here,
+            readahead: here,
+        });
+        assert!(confinement.system_calls, "{confinement:?}");
+        let flags = [
+            libc::CLONE_NEWUSER,
+            libc::CLONE_NEWNS,
+            libc::CLONE_NEWNET,
+            libc::CLONE_NEWPID,
+            libc::CLONE_NEWIPC,
+            libc::CLONE_NEWUTS,
+            libc::CLONE_NEWCGROUP,
+        ];
+        for flag in flags {
+            assert_eq!(call(libc::SYS_clone, flag | libc::SIGCHLD), libc::EPERM);
+        }
+        assert_eq!(call(libc::SYS_clone3, 0), libc::ENOSYS);
+        #[cfg(target_arch = "x86_64")]
+        for number in [libc::SYS_mount, libc::SYS_clone, 520, 545] {
+            assert_eq!(call(number | 0x4000_0000, 0), libc::EPERM, "{number}");
+        }
+        std::thread::spawn(|| ()).join().unwrap();
+    });
+    confined.join().unwrap();
+}
+
+/// The errno of a call whose other arguments are zero.
+fn call(number: i64, argument: i32) -> i32 {
+    // SAFETY: without a stack of its own and without CLONE_VM a child is as after fork(2), and ends at once; the other calls
+    // point nowhere.
+    let result = unsafe { libc::syscall(number, libc::c_long::from(argument), 0, 0, 0, 0) };
+    if result == 0 && number == libc::SYS_clone {
+        // SAFETY: ends the child that should not be there, without running anything of its parent's.
+        unsafe { libc::_exit(1) };
+    }
+    assert_eq!(result, -1, "call {number} with {argument:#x}");
+    std::io::Error::last_os_error().raw_os_error().unwrap()
+}

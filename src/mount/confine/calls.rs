@@ -1,5 +1,6 @@
 //! System calls that a mount's process never makes (seccomp(2)). It is a list of what is refused, not of what is let through:
-//! the C library of tomorrow may need calls that nobody knows today. What is refused fails with EPERM.
+//! the C library of tomorrow may need calls that nobody knows today, and a mount that dies of one would be worse than one
+//! that may make it. What is refused fails with EPERM; nothing kills the process, for there are files to be sealed.
 
 use std::collections::BTreeMap;
 
@@ -78,13 +79,38 @@ const REFUSED: [i64; 60] = [
     libc::SYS_io_uring_register,
 ];
 
+/// What clone(2) makes besides a thread or a process, which [`REFUSED`] has for unshare(2). In a user namespace of its own
+/// a process would have every capability again.
+const NAMESPACES: [i32; 7] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+];
+
+/// The second numbers that kernels for x86-64 may take calls by: those of the x32 ABI, all with this bit. Some calls have one of
+/// their own there.
+const X32: i64 = 0x4000_0000;
+const X32_ONLY: std::ops::Range<i64> = 512..548;
+
 /// Refuses them from here on, and sockets of every other kind than those within this machine.
 pub(super) fn filter() -> Result<(), String> {
-    let program = program().map_err(|error| error.to_string())?;
-    seccompiler::apply_filter(&program).map_err(|error| error.to_string())
+    for program in [without_clone3(), refusing()] {
+        let program = program.map_err(|error| error.to_string())?;
+        seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
+/// A filter cannot see what clone3(2) is asked for, so it is as in kernels that do not have it: C libraries use clone(2) then.
+fn without_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
+    refuse([(libc::SYS_clone3, Vec::new())].into(), libc::ENOSYS)
+}
+
+fn refusing() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.into_iter().map(|call| (call, Vec::new())).collect();
     let of_another_kind = SeccompCondition::new(
@@ -97,10 +123,29 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
         libc::SYS_socket,
         vec![SeccompRule::new(vec![of_another_kind])?],
     );
+    let with_flag = |flag: i32| {
+        let flag = u64::from(flag.unsigned_abs());
+        let is_set = SeccompCmpOp::MaskedEq(flag);
+        SeccompCondition::new(0, SeccompCmpArgLen::Qword, is_set, flag)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+    };
+    let namespaces: Result<_, _> = NAMESPACES.into_iter().map(with_flag).collect();
+    rules.insert(libc::SYS_clone, namespaces?);
+    if cfg!(target_arch = "x86_64") {
+        let seconds: Vec<_> = rules.keys().copied().chain(X32_ONLY).collect();
+        rules.extend(seconds.into_iter().map(|call| (call | X32, Vec::new())));
+    }
+    refuse(rules, libc::EPERM)
+}
+
+fn refuse(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    errno: i32,
+) -> Result<BpfProgram, seccompiler::BackendError> {
     SeccompFilter::new(
         rules,
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Errno(errno.unsigned_abs()),
         std::env::consts::ARCH.try_into()?,
     )?
     .try_into()
@@ -124,6 +169,8 @@ mod tests {
                 |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::EPERM));
             refused(Command::new("true").status().unwrap_err());
             refused(UdpSocket::bind("127.0.0.1:0").unwrap_err());
+            let namespace = rustix::thread::UnshareFlags::NEWUSER;
+            refused(rustix::thread::unshare(namespace).unwrap_err().into());
             UnixDatagram::unbound().unwrap();
             std::fs::read("/proc/self/status").unwrap();
             std::thread::spawn(|| ()).join().unwrap();
