@@ -1,10 +1,12 @@
 //! What a mount's process has given up, as the kernel sees it.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::common::{Volume, eventually};
 use crate::{of_user, status_of};
@@ -125,6 +127,40 @@ fn attributes_and_devices_that_only_root_may_make_can_still_be_made() {
         rustix::fs::makedev(1, 3),
     )
     .unwrap();
+}
+
+/// A kernel that lacks what a mount would be confined by, or is not allowed it: so are some containers.
+#[test]
+fn without_landlock_and_seccomp_a_mount_works_and_says_what_is_missing() {
+    let volume = Volume::new();
+    let mut mount = volume.command(&["mount", "CIPHERDIR", "MOUNTPOINT"]);
+    let calls = [libc::SYS_landlock_create_ruleset, libc::SYS_seccomp];
+    let filter = SeccompFilter::new(
+        calls.into_iter().map(|call| (call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let filter: BpfProgram = filter.unwrap().try_into().unwrap();
+    let lacking = move || {
+        seccompiler::apply_filter(&filter)
+            .map_err(|error| std::io::Error::other(error.to_string()))
+    };
+    // SAFETY: it makes two system calls, and allocates only where one of them fails.
+    unsafe { mount.pre_exec(lacking) };
+    let output = mount.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    for missing in ["the rules for files", "the filter of system calls"] {
+        assert_eq!(said.matches(missing).count(), 1, "{said}");
+    }
+    fs::write(volume.path("file"), "x").unwrap();
+    let said = volume.succeed(&["status", "MOUNTPOINT"]);
+    assert!(
+        said.contains("not restricted: system calls, files"),
+        "{said}"
+    );
+    volume.unmount();
 }
 
 /// By number: no C library would make some of these calls.
