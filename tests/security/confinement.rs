@@ -143,8 +143,7 @@ fn without_landlock_and_seccomp_a_mount_works_and_says_what_is_missing() {
     );
     let filter: BpfProgram = filter.unwrap().try_into().unwrap();
     let lacking = move || {
-        seccompiler::apply_filter(&filter)
-            .map_err(|error| std::io::Error::other(error.to_string()))
+        seccompiler::apply_filter(&filter).map_err(|error| std::io::Error::other(error.to_string()))
     };
     // SAFETY: it makes two system calls, and allocates only where one of them fails.
     unsafe { mount.pre_exec(lacking) };

@@ -193,6 +193,28 @@ fn keys_of_a_users_mount_lie_in_locked_memory_and_go_with_their_cmk() {
     assert_out_of_reach(Some(USER));
 }
 
+#[test]
+fn another_process_of_the_same_user_reads_nothing_of_a_mounts_memory() {
+    let volume = crate::of_user();
+    let process = format!("/proc/{}", volume.daemon().unwrap());
+    for file in ["mem", "environ", "maps", "auxv"] {
+        let path = format!("{process}/{file}");
+        let mut read = volume.program("head");
+        let refused = read.args(["-c1", &path]).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("Permission denied"), "{file}: {said}");
+        // The same of a process that has asked for nothing.
+        let own = format!("exec 3< /proc/$$/{file}");
+        succeed(volume.program("sh").args(["-c", &own]));
+    }
+    let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"));
+    let core: Vec<_> = core.unwrap().split_whitespace().take(2).collect();
+    assert_eq!(core, ["0", "0"]);
+}
+
 /// The keys of four hundred directories do not fit into what may be locked.
 #[test]
 fn keys_beyond_the_limit_of_locked_memory_still_work_and_are_told_of() {
