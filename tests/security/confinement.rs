@@ -188,6 +188,7 @@ fn no_namespace_is_made_and_no_second_number_of_a_call_gets_past_the_filter() {
         ];
         for flag in flags {
             assert_eq!(call(libc::SYS_clone, flag | libc::SIGCHLD), libc::EPERM);
+            assert_eq!(call(libc::SYS_unshare, flag), libc::EPERM);
         }
         assert_eq!(call(libc::SYS_clone3, 0), libc::ENOSYS);
         #[cfg(target_arch = "x86_64")]
