@@ -281,7 +281,6 @@ fn ask(global: &Global) -> Vec<Status> {
 fn status(mount: &mountinfo::Mount, answers: &[Status]) -> MountStatus {
     let volume = volume::glance(Path::new(&mount.source));
     let mountpoint = mount.mountpoint.to_string_lossy().into_owned();
-    let process_id = daemon_of(mount);
     let answer = answers
         .iter()
         .find(|status| status.mountpoint == mountpoint);
@@ -296,7 +295,9 @@ fn status(mount: &mountinfo::Mount, answers: &[Status]) -> MountStatus {
         key_id: volume.as_ref().map(|volume| volume.envelope().key_id()),
         source: mount.source.to_string_lossy().into_owned(),
         mountpoint,
-        process_id: process_id.or_else(|| Some(answer?.process_id)),
+        process_id: answer
+            .map(|status| status.process_id)
+            .or_else(|| daemon_of(mount)),
         read_only: mount.is_read_only(),
         answers: life == Life::Answers,
         inside: answer.map(|status| Inside {
