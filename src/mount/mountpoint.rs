@@ -13,10 +13,12 @@ use rustix::fs::{Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::confine::{Confinement, Reach, confine};
 use super::error::MountError;
 use super::fusermount::{self, HelperError};
 use super::mountinfo::{self, FILESYSTEM_TYPE};
 use super::options::MountOptions;
+use super::unmounter::Unmounter;
 use super::{holders, mountinfo::Mount};
 use crate::volume::lock::holder;
 
@@ -166,6 +168,8 @@ fn clear_stale(path: &Path) -> Result<(), MountError> {
 pub struct Mounted {
     path: PathBuf,
     device: (u32, u32),
+    unmounter: Unmounter,
+    confinement: Confinement,
 }
 
 impl Mounted {
@@ -192,13 +196,18 @@ impl Mounted {
         let found = found
             .filter(Mount::is_cmkfs)
             .ok_or_else(|| MountError::NotMounted(path.clone()))?;
-        Ok((
-            Self {
-                path,
-                device: found.device,
-            },
-            device,
-        ))
+        let unmounter = Unmounter::start(&path, found.device).inspect_err(|_| {
+            if let Err(error) = unmount(&path, found.device, true) {
+                log::error!("{error}");
+            }
+        })?;
+        let mounted = Self {
+            path,
+            device: found.device,
+            unmounter,
+            confinement: Confinement::default(),
+        };
+        Ok((mounted, device))
     }
 
     /// Where it is.
@@ -245,14 +254,34 @@ impl Mounted {
         }
     }
 
+    /// Has this process give up what serving the mount does not take. Only while it has one thread.
+    pub fn confine(&mut self, ciphertext: &Path, keys: &Path) {
+        self.confinement = confine(&Reach {
+            ciphertext,
+            keys,
+            mountpoint: &self.path,
+            readahead: &self.readahead(),
+        });
+    }
+
+    /// What this process has given up.
+    #[must_use]
+    pub const fn confinement(&self) -> &Confinement {
+        &self.confinement
+    }
+
+    /// Where the kernel is told how far to read ahead.
+    #[must_use]
+    pub fn readahead(&self) -> PathBuf {
+        let (major, minor) = self.device;
+        format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb").into()
+    }
+
     /// Lets the kernel read ahead by 1 MiB instead of 128 KiB. Needs root; without it reading is merely slower.
     pub fn raise_readahead(&self) {
-        let path = format!(
-            "/sys/class/bdi/{}:{}/read_ahead_kb",
-            self.device.0, self.device.1
-        );
+        let path = self.readahead();
         if let Err(error) = std::fs::write(&path, "1024") {
-            log::debug!("{path}: {error}");
+            log::debug!("{}: {error}", path.display());
         }
     }
 
@@ -266,7 +295,7 @@ impl Mounted {
             mountinfo::at(&self.path).map(|found| found.is_some_and(|mount| mount.device == device))
         };
         match is_ours() {
-            Ok(true) => unmount(&self.path, device, lazy),
+            Ok(true) => self.unmounter.unmount(&self.path, lazy),
             Ok(false) => Ok(()),
             Err(error) => Err(unreachable(&self.path, error)),
         }
