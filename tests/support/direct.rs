@@ -1,5 +1,6 @@
 //! A tree behind the bare core: each path is walked by lookups, each operation one call or open, call, release.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +23,10 @@ const READ: OpenFlags = OpenFlags {
 pub struct Direct {
     pub volume: TestVolume,
     open: Option<Volume>,
+    opener: fn(&TestVolume) -> Volume,
     held: Vec<(NodeId, HandleId)>,
+    /// One entry for each lookup that the core counts.
+    looked_up: RefCell<Vec<NodeId>>,
 }
 
 fn answer<T>(result: FsResult<T>) -> Answer<T> {
@@ -31,13 +35,39 @@ fn answer<T>(result: FsResult<T>) -> Answer<T> {
 
 impl Direct {
     pub fn new() -> Self {
-        let volume = TestVolume::new();
-        let open = Some(volume.open());
+        Self::over(TestVolume::new(), TestVolume::open)
+    }
+
+    /// A tree on a volume that is opened in this way, each time.
+    pub fn over(volume: TestVolume, opener: fn(&TestVolume) -> Volume) -> Self {
+        let open = Some(opener(&volume));
         Self {
             volume,
             open,
+            opener,
             held: Vec::new(),
+            looked_up: RefCell::default(),
         }
+    }
+
+    /// Gives back every lookup, as the kernel does for what nobody uses.
+    pub fn forget_all(&self) {
+        for node in self.looked_up.take() {
+            self.fs().forget(node, 1);
+        }
+    }
+
+    /// Counts the lookup that an answer stands for.
+    pub fn found(&self, result: FsResult<Attributes>) -> Answer<Attributes> {
+        let found = answer(result)?;
+        self.looked_up.borrow_mut().push(found.node);
+        Ok(found)
+    }
+
+    fn reopen(&mut self) {
+        self.open = None;
+        self.looked_up.take();
+        self.open = Some((self.opener)(&self.volume));
     }
 
     pub fn fs(&self) -> &FileSystem {
@@ -47,6 +77,16 @@ impl Direct {
     /// The inode number of what is at a path.
     pub fn see_node(&self, path: &str) -> NodeId {
         self.walk(path).unwrap().node
+    }
+
+    /// The same, where it may fail.
+    pub fn look_up(&self, path: &str) -> Answer<NodeId> {
+        Ok(self.walk(path)?.node)
+    }
+
+    /// A file is held open.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// The open volume.
@@ -60,7 +100,7 @@ impl Direct {
         self.fs().shutdown().unwrap();
         self.open = None;
         let result = work(&self.volume);
-        self.open = Some(self.volume.open());
+        self.reopen();
         result
     }
 
@@ -68,15 +108,13 @@ impl Direct {
     pub fn remount(&mut self) {
         self.release_held();
         self.fs().shutdown().unwrap();
-        self.open = None;
-        self.open = Some(self.volume.open());
+        self.reopen();
     }
 
     /// Opens the filesystem anew without having ended it, as after a SIGKILL.
     pub fn remount_killed(&mut self) {
         self.held.clear();
-        self.open = None;
-        self.open = Some(self.volume.open());
+        self.reopen();
     }
 
     fn walk(&self, path: &str) -> Answer<Attributes> {
@@ -87,7 +125,7 @@ impl Direct {
                 FileKind::Symlink => return Err(Errno::LOOP),
                 _ => return Err(Errno::NOTDIR),
             }
-            found = answer(self.fs().lookup(found.node, OsStr::new(name)))?;
+            found = self.found(self.fs().lookup(found.node, OsStr::new(name)))?;
         }
         Ok(found)
     }
@@ -153,9 +191,9 @@ impl Tree for Direct {
             permissions: mode,
             umask: 0o022,
         };
-        let (_, opened) = answer(self.fs().create(caller(), parent, name, mode, WRITE))?;
+        let (found, opened) = answer(self.fs().create(caller(), parent, name, mode, WRITE))?;
         self.fs().release(opened.handle);
-        Ok(())
+        self.found(Ok(found)).map(drop)
     }
 
     fn mkdir(&mut self, path: &str, mode: u32) -> Answer<()> {
@@ -164,16 +202,15 @@ impl Tree for Direct {
             permissions: mode,
             umask: 0o022,
         };
-        answer(self.fs().make_directory(caller(), parent, name, mode)).map(drop)
+        self.found(self.fs().make_directory(caller(), parent, name, mode))
+            .map(drop)
     }
 
     fn symlink(&mut self, path: &str, target: &str) -> Answer<()> {
         let (parent, name) = self.parent(path)?;
-        answer(
-            self.fs()
-                .make_symlink(caller(), parent, name, OsStr::new(target)),
-        )
-        .map(drop)
+        let target = OsStr::new(target);
+        self.found(self.fs().make_symlink(caller(), parent, name, target))
+            .map(drop)
     }
 
     fn link(&mut self, old: &str, new: &str) -> Answer<()> {
@@ -184,7 +221,8 @@ impl Tree for Direct {
         if found.kind == FileKind::Directory {
             return Err(Errno::PERM);
         }
-        answer(self.fs().link(found.node, parent, name)).map(drop)
+        self.found(self.fs().link(found.node, parent, name))
+            .map(drop)
     }
 
     fn unlink(&mut self, path: &str) -> Answer<()> {
@@ -344,24 +382,28 @@ impl Tree for Direct {
         let handle = answer(self.fs().open_directory(node))?;
         let mut names = Vec::new();
         let mut offset = 0;
-        loop {
+        let listed = loop {
             // Three at a time, so that listings are interrupted and go on.
             let before = offset;
             let mut room = 3;
-            answer(self.fs().read_directory_plus(handle, offset, &mut |entry| {
+            let listed = answer(self.fs().read_directory_plus(handle, offset, &mut |entry| {
                 if room == 0 {
                     return Fill::Full;
                 }
                 room -= 1;
                 offset = entry.next_offset;
+                if let Some(found) = entry.attributes {
+                    self.looked_up.borrow_mut().push(found.node);
+                }
                 names.push(String::from_utf8(entry.name.as_bytes().to_vec()).unwrap());
                 Fill::Taken
-            }))?;
-            if offset == before {
-                break;
+            }));
+            if listed.is_err() || offset == before {
+                break listed;
             }
-        }
+        };
         self.fs().release_directory(handle);
+        listed?;
         names.retain(|name| name != "." && name != "..");
         names.sort();
         Ok(names)
@@ -372,6 +414,7 @@ impl Tree for Direct {
         let (kind, content) = match found.kind {
             FileKind::Directory => ("directory", Vec::new()),
             FileKind::Symlink => ("symlink", answer(self.fs().read_link(found.node))?),
+            FileKind::Fifo => ("pipe", Vec::new()),
             _ => ("file", self.content(path, found.size)?),
         };
         let mut xattrs = BTreeMap::new();

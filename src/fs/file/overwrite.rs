@@ -44,10 +44,13 @@ impl OpenFile {
                 entries.push(self.seal_patched(core, inner, keys, index, &patch, out)?);
             }
             if new_size > old_size {
-                // The last block grows. Until it is in its place, the rest of it there reads as zeros.
+                // The last block grows. Until it is in its place, the rest of it there are zeros: written, so that there is
+                // room for it, on a backing filesystem of smaller blocks as well.
                 inner.placed += 1;
+                let old_end = layout::backing_length(old_size);
+                let length = (layout::backing_length(new_size) - old_end) as usize;
                 core.backing
-                    .truncate(&inner.fd, layout::backing_length(new_size))?;
+                    .write(&inner.fd, &[0; BLOCK_LEN][..length], old_end)?;
                 inner.size = new_size;
             }
             let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;

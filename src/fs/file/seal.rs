@@ -124,8 +124,10 @@ impl OpenFile {
             ..inner.stored.clone()
         };
         // The seal is no change of content.
-        inner.keeping_attributes(core, |inner| inner.store_header(core, state))?;
-        inner.drop_journal(core);
-        Ok(())
+        let sealed = inner.keeping_attributes(core, |inner| inner.store_header(core, state));
+        if !inner.stored.dirty {
+            inner.drop_journal(core);
+        }
+        sealed
     }
 }

@@ -77,6 +77,8 @@ impl FileSystem {
         let kind = kind_of(&stat);
         let size = self.size_at(kind, &stat, at)?;
         let inode = self.inodes.look_up(&stat, kind, parent, name.to_owned());
+        // What a failed write has left past the end of an open file is none of it.
+        let size = self.open_file(&inode).map_or(size, |file| file.size());
         let attributes = self.attributes_of(inode.node, kind, &stat, size);
         Ok((inode, attributes))
     }
