@@ -21,5 +21,6 @@ pub mod ids;
 pub mod kms;
 pub mod mount;
 pub mod secret;
+pub mod sync;
 pub mod sys;
 pub mod volume;

@@ -17,8 +17,7 @@ use std::sync::{Arc, Mutex};
 use cmkfs::format::header::KeyBinding;
 use cmkfs::fs::backing::{Backing, Call, Observer};
 use cmkfs::fs::{FileKind, FileSystem, NodeType, OpenFlags, ROOT_NODE, SetAttributes, SetTime};
-use cmkfs::volume::keys::ServicePort;
-use cmkfs::volume::{self, Access, Volume, VolumeError, rekey, rewrap};
+use cmkfs::volume::{self, VolumeError, rekey, rewrap};
 use rustix::io::Errno;
 use support::direct::Direct;
 use support::tree::{Mode, Range, Seen, Tree, snapshot};
@@ -104,17 +103,8 @@ impl Observer for Failing {
     }
 }
 
-fn open(volume: &TestVolume) -> Volume {
-    let port = Arc::new(ServicePort::new(Arc::clone(&volume.keys)));
-    let backing = Backing::observed(Box::new(Failing(FAULT.with(Arc::clone))));
-    volume::open_observed(
-        &volume.cipher(),
-        &volume.keys,
-        port,
-        Access::ReadWrite,
-        backing,
-    )
-    .unwrap()
+fn failing() -> Backing {
+    Backing::observed(Box::new(Failing(FAULT.with(Arc::clone))))
 }
 
 /// What an operation answers: why it failed, in words.
@@ -685,7 +675,7 @@ impl Drop for Tells<'_> {
 }
 
 fn try_all(operation: &Operation) -> usize {
-    let mut tree = Direct::over(TestVolume::in_memory(), open);
+    let mut tree = Direct::on(TestVolume::in_memory(), failing);
     let fault = FAULT.with(Arc::clone);
     let _tells = Tells(&fault);
     prepare(&mut tree, operation);

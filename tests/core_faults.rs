@@ -275,7 +275,7 @@ struct Recorder(Arc<Mutex<Vec<Call>>>);
 
 impl Observer for Recorder {
     fn before(&self, call: Call) -> Result<(), Errno> {
-        if matches!(call, Call::Write | Call::Sync | Call::Resize) {
+        if matches!(call, Call::Write | Call::Sync | Call::Resize | Call::Rename) {
             self.0.lock().unwrap().push(call);
         }
         Ok(())
@@ -330,6 +330,11 @@ fn a_sync_brings_along_what_it_takes_to_read_the_file() {
     let made = fs
         .make_directory(caller(), ROOT_NODE, OsStr::new("d"), MODE)
         .unwrap();
+    assert_eq!(
+        syncs(),
+        1,
+        "the header is sent ahead of the directory's name"
+    );
     // The kernel may forget a directory that nobody uses.
     fs.forget(made.node, 1);
     let directory = fs.lookup(ROOT_NODE, OsStr::new("d")).unwrap().node;
@@ -355,9 +360,50 @@ fn a_sync_brings_along_what_it_takes_to_read_the_file() {
     let (_, below) = fs
         .create(caller(), inner.node, OsStr::new("f"), MODE, WRITE)
         .unwrap();
+    assert_eq!(syncs(), 1);
     fs.sync(below.handle, false).unwrap();
     // The file, header and entries of the new directory, and its entry in the one above.
     assert_eq!(syncs(), 4);
+}
+
+#[test]
+fn a_directory_has_its_header_on_the_disk_before_it_has_its_name() {
+    let volume = TestVolume::new();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let observer = Box::new(Recorder(Arc::clone(&calls)));
+    let fs = open_observed(&volume, Backing::observed(observer));
+    calls.lock().unwrap().clear();
+    fs.make_directory(caller(), ROOT_NODE, OsStr::new("d"), MODE)
+        .unwrap();
+    let calls = calls.lock().unwrap();
+    let at = |wanted| calls.iter().position(|call| *call == wanted).unwrap();
+    assert!(at(Call::Write) < at(Call::Sync) && at(Call::Sync) < at(Call::Rename));
+}
+
+#[test]
+fn a_file_of_which_a_power_cut_has_left_nothing_but_its_length_is_empty() {
+    let volume = TestVolume::new();
+    let fs = volume.open();
+    support::write(&fs, ROOT_NODE, "f", 20_000);
+    drop(fs);
+    let backing = std::fs::File::options()
+        .write(true)
+        .open(volume.only_backing_file())
+        .unwrap();
+    backing.set_len(0).unwrap();
+    backing.set_len(300_000).unwrap();
+    // What had come further than the header did.
+    std::os::unix::fs::FileExt::write_all_at(&backing, &[7; 4096], 240_000).unwrap();
+    let fs = volume.open();
+    let found = fs.lookup(ROOT_NODE, OsStr::new("f")).unwrap();
+    assert_eq!(found.size, 0);
+    assert_eq!(read(&fs, "f").unwrap(), b"");
+    write(&fs, "f", 250_000, b"new").unwrap();
+    let mut expected = vec![0; 250_000];
+    expected.extend(b"new");
+    assert_eq!(read(&fs, "f").unwrap(), expected);
+    drop(fs);
+    assert_eq!(read(&volume.open(), "f").unwrap(), expected);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::rewrap::RewrapArgs;
 use super::status::StatusArgs;
 use super::unmount::UnmountArgs;
 use super::volume::VolumeCommand;
+use super::volume::verify::VerifyArgs;
 
 /// An encrypting filesystem whose mounts obey their customer master keys, live.
 #[derive(Debug, Parser)]
@@ -84,7 +85,9 @@ pub enum Command {
     Bind(BindArgs),
     /// Destroy a key's materials, and with them everything under the key; with a report. Or check such a report.
     Erase(EraseArgs),
-    /// Look at a volume as a whole, remove what is dead in it.
+    /// Verify everything that is stored in a volume: the same as `cmkfs volume verify`.
+    Verify(VerifyArgs),
+    /// Look at a volume as a whole, verify it, remove what is dead in it.
     #[command(subcommand)]
     Volume(VolumeCommand),
     /// Make, look at, enable and disable keys.

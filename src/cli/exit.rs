@@ -26,7 +26,8 @@ Exit codes:
    9  something stored is damaged, does not belong together, or is not as a report says
   10  in use: by a mount, or a mount by a program
   11  a key was changed, but a mount has not said that it obeys
-  12  the key's policy and grants do not allow it";
+  12  the key's policy and grants do not allow it
+  13  not everything could be verified: a key is refused, or something cannot be read";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -40,6 +41,7 @@ const DAMAGED: u8 = 9;
 const IN_USE: u8 = 10;
 const UNANSWERED: u8 = 11;
 const DENIED: u8 = 12;
+const NOT_VERIFIED: u8 = 13;
 
 /// The exit code of a failed command.
 #[must_use]
@@ -142,6 +144,7 @@ fn code(error: &CliError) -> u8 {
         CliError::Kms(error) => code_of_kms(error),
         CliError::Damaged(_)
         | CliError::DamagedObjects(_)
+        | CliError::Unsound { .. }
         | CliError::NotErased(_)
         | CliError::ReportFails(_) => DAMAGED,
         CliError::Bind { why, .. } => match why {
@@ -150,6 +153,7 @@ fn code(error: &CliError) -> u8 {
             BindError::Refused(AskError::Failed(failed)) => code_of_reason(failed.reason),
             BindError::Refused(_) => FAILURE,
         },
+        CliError::Unverified(_) => NOT_VERIFIED,
         CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
         CliError::Unremoved(_)
         | CliError::Unconfirmed

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::bind::BindError;
 use super::obey::Unanswered;
+use super::output;
 use crate::ids::KeyId;
 use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
@@ -46,6 +47,15 @@ pub enum CliError {
     /// Some objects of a volume cannot be read; the rest was shown.
     #[error("{} objects of the volume cannot be read", .0.count)]
     DamagedObjects(volume::census::Damaged),
+    /// What is stored in a volume is not all as it was written.
+    #[error("the volume is damaged in {}", output::count(*.damaged, "place", "places"))]
+    Unsound {
+        /// Findings.
+        damaged: u64,
+    },
+    /// Not everything in a volume could be looked at, or healed.
+    #[error("not everything was verified: {}", .0.join("; "))]
+    Unverified(Vec<String>),
     /// Some files could not be removed.
     #[error("{} files could not be removed", .0.len())]
     Unremoved(Vec<(PathBuf, io::Error)>),
@@ -173,6 +183,12 @@ fn hint(error: &CliError) -> Option<String> {
         CliError::DamagedObjects(_) => {
             Some("bring these files back from a backup of the volume".to_owned())
         }
+        CliError::Unsound { .. } => Some(
+            "bring these files back from a backup of the volume, or remove them; cmkfs never removes what may hold user data".to_owned(),
+        ),
+        CliError::Unverified(_) => Some(
+            "what was looked at is sound; run it again when the causes are gone: `cmkfs key list` shows the state of every key".to_owned(),
+        ),
         CliError::Bind { why, .. } => match why {
             BindError::NotEmpty => Some(
                 "make a new directory, bind that, and move there what is in this one: moving encrypts it anew".to_owned(),
@@ -267,7 +283,9 @@ fn reason_hint(reason: Reason) -> Option<String> {
             "`cmkfs key list` shows the state of every key; one that is disabled is enabled with `cmkfs key enable KEY`"
         }
         Reason::Denied => "`cmkfs policy get KEY` and `cmkfs grant list KEY` show who may do what",
-        Reason::InUse => "one rewrap or rekey at a time works on a volume: wait for the other",
+        Reason::InUse => {
+            "one rewrap, rekey or verification at a time works on a mounted volume: wait for the other"
+        }
         Reason::Damaged => "bring the file back from a backup of the volume",
         Reason::NotFound | Reason::NotEmpty | Reason::NotADirectory | Reason::Other => {
             return None;

@@ -41,6 +41,7 @@ use clap::Parser;
 
 use self::args::{Cli, Command, Global};
 use self::message::CliError;
+use self::volume::VolumeCommand;
 use crate::mount::daemon;
 
 /// Runs the command line of this process.
@@ -71,6 +72,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(global, &args),
         Command::Bind(args) => bind::run(global, &args),
+        Command::Verify(args) => volume::run(global, &VolumeCommand::Verify(args)),
         Command::Volume(command) => volume::run(global, &command),
         Command::Erase(args) => erase::run(global, &args),
         Command::Rewrap(args) => rewrap::run(global, &args),

@@ -44,6 +44,19 @@ impl Target {
     /// # Errors
     /// None of these; a mount that does not use this key directory; why a volume cannot be opened.
     pub fn find(global: &Global, path: &Path) -> Result<Self, CliError> {
+        if let Some(mounted) = Self::mounted(global, path)? {
+            return Ok(mounted);
+        }
+        let keys = Arc::new(keystore::open(global)?);
+        let volume = volume::open(path, &keys, Access::ReadWrite)?;
+        Ok(Self::Offline(Box::new(volume)))
+    }
+
+    /// Finds out which mount serves `path`; `None` for the directory of a volume that is not mounted.
+    ///
+    /// # Errors
+    /// No volume's directory, nor in a mount; a mount that does not use this key directory.
+    pub fn mounted(global: &Global, path: &Path) -> Result<Option<Self>, CliError> {
         let failed = |source| CliError::Io {
             action: "look at",
             path: path.to_owned(),
@@ -58,11 +71,11 @@ impl Target {
         let metadata = held.metadata().map_err(failed)?;
         let keys = keystore::locate(global)?;
         if let Some(mount) = reach::mount_at(&metadata, path)? {
-            return Ok(Self::Online {
+            return Ok(Some(Self::Online {
                 entry: reach::socket_of(daemon_of(&mount), &mount.mountpoint, &keys)?,
                 directory: metadata.ino(),
                 _held: Some(held),
-            });
+            }));
         }
         if !volume::exists(path)? {
             return Err(VolumeError::NotAVolume {
@@ -74,15 +87,13 @@ impl Target {
         if let Some(pid) = holder(path)
             && let Ok(entry) = reach::socket_of(Some(pid), path, &keys)
         {
-            return Ok(Self::Online {
+            return Ok(Some(Self::Online {
                 entry,
                 directory: ROOT_NODE,
                 _held: None,
-            });
+            }));
         }
-        let keys = Arc::new(keystore::open(global)?);
-        let volume = volume::open(path, &keys, Access::ReadWrite)?;
-        Ok(Self::Offline(Box::new(volume)))
+        Ok(None)
     }
 }
 
@@ -116,7 +127,7 @@ pub fn ask(
 }
 
 /// As the shell tells of a program that SIGINT has ended.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: i32 = 130;
 
 /// Shows how far it has come; `Break` where the user has had enough.
 pub fn show(bar: &Progress, at: sweep::Progress, interrupt: &Interrupt) -> ControlFlow<()> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use rustix::io::Errno;
 
 use super::backing::Backing;
@@ -65,5 +65,11 @@ impl RecentDescriptors {
         };
         drop(kept);
         drop(oldest);
+    }
+
+    /// Keeps this one no longer: its directory is gone.
+    pub fn let_go(&self, descriptor: &Arc<OwnedFd>) {
+        let mut kept = self.kept.lock();
+        kept.retain(|other| !Arc::ptr_eq(other, descriptor));
     }
 }

@@ -6,19 +6,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::core::Core;
 use super::error::{Damage, FsError, FsResult};
+use super::flaw::Identity;
 use super::inodes::{DefaultAcl, Inode};
 use super::object::Object;
 use super::types::{Rewrapped, WrappedUnder};
 use crate::crypto::name::{self, digest};
 use crate::crypto::object::ObjectKeys;
 use crate::format::envelope::ObjectKind;
-use crate::format::header::{HEADER_LEN, KeyBinding, SealedState};
+use crate::format::header::{HEADER_LEN, Header, KeyBinding, SealedState};
 use crate::format::names::{
     self, BACKING_NAME_MAX, BackingName, DIRECTORY_FILE, LONG_NAME_SUFFIX, LONG_PREFIX, NAME_MAX,
     TEMPORARY_PREFIX,
@@ -91,6 +92,33 @@ impl Inode {
         *self.key.lock() = Some(header.object.key());
         *known = Some(Arc::clone(&header));
         Ok(header)
+    }
+
+    /// Reads the directory's header once more, and checks that it is the one in use. Heals nothing.
+    pub fn verify_header(&self, core: &Core) -> FsResult<()> {
+        // Nobody binds the directory meanwhile, and nobody writes the header.
+        let _bound = self.directory.keep_binding();
+        let mut known = self.directory.header.lock();
+        let directory = self.descriptor(core)?;
+        let stored = read_header(core, directory.as_fd())?;
+        match &*known {
+            Some(known) => {
+                let is_same = known.object.id() == stored.object.id()
+                    && known.object.envelope() == stored.object.envelope()
+                    && known.binding == stored.binding;
+                if !is_same {
+                    return Err(Damage::Authentication {
+                        what: "the directory's header",
+                    }
+                    .into());
+                }
+            }
+            None => {
+                *self.key.lock() = Some(stored.object.key());
+                *known = Some(Arc::new(stored));
+            }
+        }
+        Ok(())
     }
 
     /// Gives an empty directory that lost its header a new one, bound as its parent is: nothing in it needs the old one.
@@ -175,20 +203,22 @@ fn read_state(core: &Core, directory: impl AsFd) -> FsResult<(Arc<Object>, Seale
     };
     let mut bytes = [0; HEADER_LEN + 1];
     let length = core.backing.read(&file, &mut bytes, 0)?;
-    if length == 0 {
-        // Its bytes never reached the disk.
+    if bytes[..length].iter().all(|byte| *byte == 0) {
+        // Its bytes never reached the disk; a filesystem may keep zeros in their place.
         return Err(Damage::HeaderMissing.into());
     }
     Object::open_header(&core.ring, ObjectKind::Directory, &bytes[..length])
 }
 
-/// Writes the header of a new directory into it.
+/// Writes the header of a new directory into it, ahead of the directory's name: a name in a directory whose header did not
+/// outlive a power cut could not be read any more, nor removed.
 pub fn write_header(
     core: &Core,
     directory: impl AsFd,
     binding: &KeyBinding,
 ) -> FsResult<DirectoryHeader> {
-    let (header, _) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    let (header, file) = write_header_at(core, directory, &own_name(DIRECTORY_FILE), binding)?;
+    core.backing.write_back(file)?;
     Ok(header)
 }
 
@@ -218,6 +248,26 @@ pub fn remove_if_there(core: &Core, directory: BorrowedFd<'_>, name: &CStr) -> F
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the header of the directory behind a descriptor says in the clear.
+pub fn read_identity(core: &Core, directory: impl AsFd) -> Option<Identity> {
+    let open = |flags| {
+        core.backing
+            .open(directory, &own_name(DIRECTORY_FILE), flags, 0)
+    };
+    identity_behind(core, ObjectKind::Directory, open(OFlags::RDONLY).ok()?)
+}
+
+/// What the header in a file says in the clear.
+pub fn identity_behind(core: &Core, kind: ObjectKind, file: OwnedFd) -> Option<Identity> {
+    let mut bytes = [0; HEADER_LEN];
+    let read = core.backing.read(&file, &mut bytes, 0).ok()?;
+    let header = Header::decode(kind, &bytes[..read]).ok()?;
+    Some(Identity {
+        object: header.object_id(),
+        key: header.envelope().key_id(),
+    })
 }
 
 fn write_header_at(
@@ -313,6 +363,23 @@ impl EntryName {
         if let Some(long) = &self.long {
             let _ = core.backing.remove(directory, &long.file);
         }
+    }
+}
+
+/// As [`open_entry_name`], and checks that the name is stored as it would be stored anew.
+pub fn verify_entry_name(
+    core: &Core,
+    directory: impl AsFd,
+    keys: &ObjectKeys,
+    object: &CStr,
+) -> FsResult<Option<Vec<u8>>> {
+    let Some(plain) = open_entry_name(core, directory, keys, object)? else {
+        return Ok(None);
+    };
+    if *EntryName::seal(keys, OsStr::from_bytes(&plain))?.object == *object {
+        Ok(Some(plain))
+    } else {
+        Err(Damage::Authentication { what: "a name" }.into())
     }
 }
 

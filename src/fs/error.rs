@@ -59,6 +59,9 @@ pub enum Damage {
     /// The directory's header is missing.
     #[error("the directory's header is missing")]
     HeaderMissing,
+    /// The file that keeps a long name is missing.
+    #[error("the file that keeps its long name is missing")]
+    LongNameMissing,
 }
 
 impl From<Damage> for FsError {

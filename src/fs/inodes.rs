@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock};
 use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
@@ -139,6 +139,11 @@ impl Inode {
     /// The backing object.
     pub fn backing(&self) -> BackingId {
         *self.backing.lock()
+    }
+
+    /// The transport does not remember it.
+    pub fn is_forgotten(&self) -> bool {
+        self.lookups.load(Ordering::Relaxed) == 0
     }
 
     /// The directory this is found in.
@@ -386,6 +391,20 @@ impl Inodes {
                 self.let_go(inode);
             }
         }
+    }
+
+    /// Makes the table smaller where most of it is empty. Says whether that was so.
+    pub fn shrink(&self) -> bool {
+        let mut shrunk = false;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            if shard.capacity() > 64 && shard.len() < shard.capacity() / 4 {
+                let enough = 2 * shard.len();
+                shard.shrink_to(enough);
+                shrunk = true;
+            }
+        }
+        shrunk
     }
 
     /// Every inode, the root included.

@@ -70,13 +70,16 @@ impl Journals {
         }
     }
 
-    /// The journal of an object, made where there is none. What it holds is there after a power cut once
-    /// [`Journals::sync`] was called besides.
+    /// The empty journal of an object. What it will hold is there after a power cut once [`Journals::sync`] was called besides.
     pub fn make(&self, backing: &Backing, object: ObjectId) -> Io<OwnedFd> {
         let directory = self.made_directory(backing)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         match backing.open(directory, &name_of(object), flags, 0o600) {
-            Err(Errno::EXIST) => backing.open(directory, &name_of(object), OFlags::RDWR, 0),
+            Err(Errno::EXIST) => {
+                // Left behind by a file that was sealed since.
+                backing.remove(directory, &name_of(object))?;
+                backing.open(directory, &name_of(object), flags, 0o600)
+            }
             made => made,
         }
     }

@@ -2,11 +2,11 @@
 //! Closing a lease waits for the operations that are using its keys and makes every later operation fail with the reason;
 //! then the keys can be wiped. Restoring it lets them be unwrapped again. Lock order: lease state, then an object's key slot.
 
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use super::keys::KeyUnavailable;
 use crate::ids::KeyId;
@@ -73,7 +73,7 @@ impl Lease {
     }
 
     /// Puts an object's keys under this lease. The caller holds a [`LeaseGuard`].
-    pub(super) fn hold(&self, holder: Weak<dyn Revocable>) {
+    pub(crate) fn hold(&self, holder: Weak<dyn Revocable>) {
         let mut holders = self.holders.lock();
         // Amortised: the list is swept only when it would have to grow.
         if holders.len() == holders.capacity() {
@@ -116,7 +116,7 @@ pub struct Leases {
 
 impl Leases {
     /// The lease of a CMK.
-    pub(super) fn of(&self, key: KeyId) -> Arc<Lease> {
+    pub(crate) fn of(&self, key: KeyId) -> Arc<Lease> {
         if let Some(lease) = self.known.read().get(&key) {
             return Arc::clone(lease);
         }
@@ -172,7 +172,7 @@ impl Leases {
     }
 
     /// Closes the lease of a CMK: waits for operations under way, refuses from now on. Its data keys are still there.
-    pub(super) fn close(&self, key: KeyId, why: KeyUnavailable) {
+    pub(crate) fn close(&self, key: KeyId, why: KeyUnavailable) {
         let lease = self.of(key);
         // Before, so that whoever finds it closed finds this too.
         self.revoked.fetch_add(1, Ordering::AcqRel);
@@ -182,7 +182,7 @@ impl Leases {
     }
 
     /// Wipes the data keys of a CMK whose lease is closed. Says how many objects held one.
-    pub(super) fn wipe(&self, key: KeyId) -> usize {
+    pub(crate) fn wipe(&self, key: KeyId) -> usize {
         self.of(key).wipe()
     }
 
@@ -191,36 +191,5 @@ impl Leases {
         if self.of(key).restore() {
             self.revoked.fetch_sub(1, Ordering::AcqRel);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    #[test]
-    fn whoever_is_inside_a_lease_may_ask_for_its_state_while_a_revocation_waits() {
-        const KEY: KeyId = KeyId([7; 16]);
-        let leases = Arc::new(Leases::default());
-        let lease = leases.of(KEY);
-        let inside = lease.enter().unwrap();
-        let revoking = Arc::clone(&leases);
-        let revocation = std::thread::spawn(move || revoking.close(KEY, KeyUnavailable::Disabled));
-        let until = Instant::now() + Duration::from_secs(10);
-        // Until it waits for this thread.
-        while lease.state.try_read().is_some() {
-            assert!(Instant::now() < until);
-            std::thread::yield_now();
-        }
-        let (asked, (said, heard)) = (Arc::clone(&leases), channel());
-        std::thread::spawn(move || said.send((asked.state(KEY), asked.list())));
-        let answer = heard.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(answer, (Ok(()), vec![(KEY, Ok(()))]));
-        drop(inside);
-        revocation.join().unwrap();
-        assert_eq!(leases.state(KEY), Err(KeyUnavailable::Disabled));
     }
 }

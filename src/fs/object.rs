@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use crate::sync::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 
 use super::error::{Damage, FsResult};
 use super::keys::{KeyPort, KeyUnavailable};
@@ -195,6 +195,18 @@ impl Object {
         Ok(header::seal(keys, self.kind, self.id, self.envelope, state)?.encode())
     }
 
+    /// The sealed state in the bytes of this object's own header, and of no other.
+    pub fn reopen_header(&self, ring: &KeyRing, bytes: &[u8]) -> FsResult<SealedState> {
+        let header = Header::decode(self.kind, bytes)?;
+        if header.object_id() != self.id || *header.envelope() != self.envelope {
+            return Err(Damage::Authentication {
+                what: "the object header",
+            }
+            .into());
+        }
+        open_state(&*self.keys(ring)?, &header)
+    }
+
     /// The object behind the bytes of its header, and its sealed state.
     pub fn open_header(
         ring: &KeyRing,
@@ -203,12 +215,17 @@ impl Object {
     ) -> FsResult<(Arc<Self>, SealedState)> {
         let header = Header::decode(kind, bytes)?;
         let object = Self::existing(ring, header.object_id(), kind, *header.envelope());
-        let state = header::open(&*object.keys(ring)?, &header).map_err(|error| match error {
-            HeaderError::Authentication(_) => Damage::Authentication {
-                what: "the object header",
-            },
-            HeaderError::Format(error) => Damage::Format(error),
-        })?;
+        let state = open_state(&*object.keys(ring)?, &header)?;
         Ok((object, state))
     }
+}
+
+fn open_state(keys: &ObjectKeys, header: &Header) -> FsResult<SealedState> {
+    let opened = header::open(keys, header).map_err(|error| match error {
+        HeaderError::Authentication(_) => Damage::Authentication {
+            what: "the object header",
+        },
+        HeaderError::Format(error) => Damage::Format(error),
+    });
+    Ok(opened?)
 }

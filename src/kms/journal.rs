@@ -5,7 +5,7 @@
 //! lock next finishes a journal that it finds, and throws away what lies aside without one.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,22 +35,47 @@ pub(super) enum Change {
     Remove { place: String },
 }
 
+/// A path below the key directory: whatever a journal says, nothing outside is moved or destroyed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+struct Place(String);
+
+impl TryFrom<String> for Place {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut parts = Path::new(&text).components();
+        let is_below = !text.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)));
+        if is_below {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no place in a key directory"))
+        }
+    }
+}
+
+impl AsRef<Path> for Place {
+    fn as_ref(&self) -> &Path {
+        self.0.as_ref()
+    }
+}
+
 /// One step of a change that is decided.
 #[derive(Debug, Serialize, Deserialize)]
 enum Step {
     /// What lies aside comes into its place.
     Move {
-        from: String,
-        to: String,
+        from: Place,
+        to: Place,
     },
     Destroy {
-        place: String,
+        place: Place,
     },
     RemoveKey {
         key: KeyId,
     },
     Remove {
-        place: String,
+        place: Place,
     },
 }
 
@@ -169,8 +194,10 @@ fn stage(store: &KeyStore, changes: &[Change]) -> Result<Vec<Step>, KmsError> {
                 if storage::stat(&dir.join(parent))?.is_some() {
                     let from = format!("{STAGED}/{number}");
                     storage::create(&dir.join(&from), sealed)?;
-                    let to = place.clone();
-                    Step::Move { from, to }
+                    Step::Move {
+                        from: Place(from),
+                        to: Place(place.clone()),
+                    }
                 } else {
                     // A new key is a directory that comes into its place with all that is in it.
                     let from = format!("{STAGED}/{}", name_of(parent));
@@ -184,15 +211,18 @@ fn stage(store: &KeyStore, changes: &[Change]) -> Result<Vec<Step>, KmsError> {
                         continue;
                     }
                     let to = parent.to_string_lossy().into_owned();
-                    Step::Move { from, to }
+                    Step::Move {
+                        from: Place(from),
+                        to: Place(to),
+                    }
                 }
             }
             Change::Destroy { place } => Step::Destroy {
-                place: place.clone(),
+                place: Place(place.clone()),
             },
             Change::RemoveKey { key } => Step::RemoveKey { key: *key },
             Change::Remove { place } => Step::Remove {
-                place: place.clone(),
+                place: Place(place.clone()),
             },
         });
     }
@@ -282,6 +312,30 @@ fn apply(dir: &Path, step: &Step, touched: &mut BTreeSet<PathBuf>) -> Result<(),
             storage::discard(&path)?;
             touch(&path);
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_step_reaches_out_of_the_key_directory() {
+        let reads = |place: &str| {
+            let step = serde_json::json!({ "Destroy": { "place": place } });
+            serde_json::from_value::<Step>(step).is_ok()
+        };
+        assert!(reads("keys/a/b") && reads(".staged/1"));
+        for place in [
+            "",
+            "/etc/passwd",
+            "..",
+            "../keys",
+            "keys/../../other",
+            "./keys",
+        ] {
+            assert!(!reads(place), "{place}");
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Its materials lie in files of their own, so that erasing one touches nothing else.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::grant::Grant;
@@ -126,6 +128,22 @@ impl MaterialRecord {
 }
 
 impl KeyRecord {
+    /// What it says that the record of `id` cannot, if anything.
+    pub(super) fn contradiction(&self, id: KeyId) -> Option<&'static str> {
+        let mut known = HashSet::new();
+        if self.key_id != id {
+            Some("it is the record of another key")
+        } else if !self
+            .materials
+            .iter()
+            .all(|material| known.insert(material.key_material_id))
+        {
+            Some("it names a material twice")
+        } else {
+            None
+        }
+    }
+
     /// The record of a new key with its first material; an imported one is yet to come.
     pub(super) fn new(
         now: Timestamp,

@@ -94,7 +94,12 @@ impl KeyStore {
         let found = self.keys.get(&id, &path, |bytes| {
             // A changed record may end the use of its materials: none of them stays in memory unasked.
             self.forget_materials(id);
-            self.parse(RecordKind::Key, &place, bytes)
+            let stored: Stored<KeyRecord> = self.parse(RecordKind::Key, &place, bytes)?;
+            // Whoever works on it would change another key, or one material again and again.
+            match stored.value.contradiction(id) {
+                None => Ok(stored),
+                Some(why) => Err(KmsError::damaged(&path, why)),
+            }
         });
         match found {
             Ok(Some(record)) => Ok(record),
@@ -195,7 +200,13 @@ impl KeyStore {
         let place = format!("{ALIASES}/{name}");
         self.aliases
             .get(&name.to_owned(), &self.dir.join(&place), |bytes| {
-                self.parse(RecordKind::Alias, &place, bytes)
+                let stored: Stored<AliasRecord> = self.parse(RecordKind::Alias, &place, bytes)?;
+                if alias_file_name(&stored.value.alias_name) == name {
+                    Ok(stored)
+                } else {
+                    let why = "it is the record of another alias";
+                    Err(KmsError::damaged(self.dir.join(&place), why))
+                }
             })
     }
 

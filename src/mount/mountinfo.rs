@@ -26,6 +26,27 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// Reads a line: id, parent, major:minor, root, mountpoint, options, optional fields, `-`, type, source, super options.
+    /// `None` for anything else.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+        let mut fields = line.split(|byte| *byte == b' ');
+        let device = text(fields.nth(2)?);
+        let (major, minor) = device.split_once(':')?;
+        let mountpoint = PathBuf::from(unescape(fields.nth(1)?));
+        let options = text(fields.next()?);
+        fields.find(|field| *field == b"-")?;
+        Some(Self {
+            device: (major.parse().ok()?, minor.parse().ok()?),
+            mountpoint,
+            options,
+            filesystem_type: text(fields.next()?),
+            source: unescape(fields.next()?),
+            super_options: text(fields.next().unwrap_or_default()),
+        })
+    }
+
     /// Whether it is one of ours.
     #[must_use]
     pub fn is_cmkfs(&self) -> bool {
@@ -55,7 +76,7 @@ pub fn list() -> io::Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo")?;
     Ok(text
         .split(|byte| *byte == b'\n')
-        .filter_map(parse)
+        .filter_map(Mount::parse)
         .collect())
 }
 
@@ -65,25 +86,6 @@ pub fn list() -> io::Result<Vec<Mount>> {
 /// Where `/proc` cannot be read.
 pub fn at(path: &Path) -> io::Result<Option<Mount>> {
     Ok(list()?.into_iter().rfind(|mount| mount.mountpoint == path))
-}
-
-/// Lines: id, parent, major:minor, root, mountpoint, options, optional fields, `-`, type, source, super options.
-fn parse(line: &[u8]) -> Option<Mount> {
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    let mut fields = line.split(|byte| *byte == b' ');
-    let device = text(fields.nth(2)?);
-    let (major, minor) = device.split_once(':')?;
-    let mountpoint = PathBuf::from(unescape(fields.nth(1)?));
-    let options = text(fields.next()?);
-    fields.find(|field| *field == b"-")?;
-    Some(Mount {
-        device: (major.parse().ok()?, minor.parse().ok()?),
-        mountpoint,
-        options,
-        filesystem_type: text(fields.next()?),
-        source: unescape(fields.next()?),
-        super_options: text(fields.next().unwrap_or_default()),
-    })
 }
 
 /// Space, tab, newline, backslash and `#` stand as `\ooo`.
@@ -110,19 +112,20 @@ mod tests {
     #[test]
     fn a_line_with_optional_fields_and_escapes_is_read() {
         let line = br"98 64 0:61 / /mnt/a\040b rw,nosuid shared:5 master:1 - fuse.cmkfs /c,\134d\040 ro,user_id=0";
-        let mount = parse(line).unwrap();
+        let mount = Mount::parse(line).unwrap();
         assert_eq!(mount.device, (0, 61));
         assert_eq!(mount.mountpoint, Path::new("/mnt/a b"));
         assert_eq!(mount.source, r"/c,\d ");
         assert!(mount.is_cmkfs() && mount.is_read_only());
         assert_eq!(mount.user(), Some(0));
-        let writable = parse(b"98 64 0:61 / /mnt rw - fuse.sshfs source rw,errors=ro").unwrap();
+        let writable =
+            Mount::parse(b"98 64 0:61 / /mnt rw - fuse.sshfs source rw,errors=ro").unwrap();
         assert!(!writable.is_cmkfs() && !writable.is_read_only());
     }
 
     #[test]
     fn what_is_no_mount_is_skipped() {
-        assert_eq!(parse(b""), None);
-        assert_eq!(parse(b"98 64 x / /mnt rw - t s o"), None);
+        assert_eq!(Mount::parse(b""), None);
+        assert_eq!(Mount::parse(b"98 64 x / /mnt rw - t s o"), None);
     }
 }

@@ -8,7 +8,7 @@
 //! invalidation waits until the answers that were under way are sent; what comes later fails at the lease. One change is
 //! worked on at a time, whoever noticed it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -199,9 +199,6 @@ impl Watcher {
                 }
             }
         }
-        // A listing that was under way may have gone on filling its directory's cache. Dropping a name there has waited for it.
-        let listed: BTreeSet<_> = withdrawn.names.iter().map(|name| name.parent).collect();
-        self.drop_pages(&listed);
         // Names of directories have only expired, lest processes in them lose their place; those that nobody uses can go.
         if let Err(error) = self.notifier.prune(&withdrawn.nodes) {
             log::debug!("expired names stay in the kernel's memory for a while: {error}");

@@ -2,5 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod heap;
 pub mod identity;
 pub mod process;
+pub mod writeback;

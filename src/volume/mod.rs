@@ -5,7 +5,8 @@
 //! [`walk`] every object, without a key · [`census`] what each key guards ·
 //! [`radius`] what goes with a key · [`probe`] whether a key still unwraps ·
 //! [`info`] which directory is bound to which · [`purge`] removing what no key can open, by its [`fate`] ·
-//! [`sweep`] every object of an open volume · [`rewrap`] under another CMK or material · [`rekey`] new data keys.
+//! [`sweep`] every object of an open volume · [`rewrap`] under another CMK or material · [`rekey`] new data keys ·
+//! [`verify`](mod@verify) whether all that is stored is as it was written.
 
 pub mod census;
 mod error;
@@ -19,6 +20,7 @@ pub mod radius;
 pub mod rekey;
 pub mod rewrap;
 pub mod sweep;
+pub mod verify;
 pub mod walk;
 
 use std::fs::File;

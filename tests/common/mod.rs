@@ -5,6 +5,8 @@
     reason = "every test program uses its own part of the harness"
 )]
 
+pub mod daemon;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use cmkfs::fs::backing::Backing;
 use cmkfs::fs::{
     AllocateMode, Attributes, FileKind, FileSystem, FileTime, Fill, FsResult, HandleId, NewMode,
     NodeId, OpenFlags, ROOT_NODE, RenameMode, Seek, SetAttributes, SetTime, XattrMode,
@@ -23,10 +24,11 @@ const READ: OpenFlags = OpenFlags {
 pub struct Direct {
     pub volume: TestVolume,
     open: Option<Volume>,
-    opener: fn(&TestVolume) -> Volume,
     held: Vec<(NodeId, HandleId)>,
     /// One entry for each lookup that the core counts.
     looked_up: RefCell<Vec<NodeId>>,
+    /// Makes the backing calls of each new beginning.
+    backing: Box<dyn Fn() -> Backing>,
 }
 
 fn answer<T>(result: FsResult<T>) -> Answer<T> {
@@ -35,18 +37,18 @@ fn answer<T>(result: FsResult<T>) -> Answer<T> {
 
 impl Direct {
     pub fn new() -> Self {
-        Self::over(TestVolume::new(), TestVolume::open)
+        Self::on(TestVolume::new(), Backing::default)
     }
 
-    /// A tree on a volume that is opened in this way, each time.
-    pub fn over(volume: TestVolume, opener: fn(&TestVolume) -> Volume) -> Self {
-        let open = Some(opener(&volume));
+    /// A volume that is there, opened with these backing calls.
+    pub fn on(volume: TestVolume, backing: impl Fn() -> Backing + 'static) -> Self {
+        let open = Some(volume.open_with(backing()));
         Self {
             volume,
             open,
-            opener,
             held: Vec::new(),
             looked_up: RefCell::default(),
+            backing: Box::new(backing),
         }
     }
 
@@ -67,7 +69,13 @@ impl Direct {
     fn reopen(&mut self) {
         self.open = None;
         self.looked_up.take();
-        self.open = Some((self.opener)(&self.volume));
+        self.open = Some(self.volume.open_with((self.backing)()));
+    }
+
+    /// Ends the filesystem without a word.
+    pub fn into_volume(mut self) -> TestVolume {
+        self.open = None;
+        self.volume
     }
 
     pub fn fs(&self) -> &FileSystem {

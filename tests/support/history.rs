@@ -36,7 +36,15 @@ pub struct Data {
 }
 
 impl Data {
-    fn bytes(&self) -> Vec<u8> {
+    pub const fn new(seed: u8, length: usize) -> Self {
+        Self { seed, length }
+    }
+
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
         (0..self.length)
             .map(|i| (i as u8).wrapping_mul(31).wrapping_add(self.seed) | 1)
             .collect()

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use cmkfs::clock::SystemClock;
 use cmkfs::crypto::passphrase::Passphrase;
+use cmkfs::fs::backing::Backing;
 use cmkfs::fs::{Caller, FileSystem, NewMode, NodeId, OpenFlags};
 use cmkfs::ids::KeyId;
 use cmkfs::kms::error::KmsError;
@@ -20,6 +21,7 @@ use cmkfs::kms::key::{CreateKeyRequest, KeyRef};
 use cmkfs::kms::root::{NewProtection, PassphraseSource};
 use cmkfs::kms::service::KeyService;
 use cmkfs::volume::census::Census;
+use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::{self, Access, Volume};
 
 /// Opened for writing.
@@ -100,6 +102,11 @@ impl TestVolume {
 
     fn within(dir: tempfile::TempDir) -> Self {
         let keys = key_service(&dir.path().join("keys"));
+        Self::with_keys(dir, keys)
+    }
+
+    /// A volume in `dir` whose key directory may lie elsewhere.
+    pub fn with_keys(dir: tempfile::TempDir, keys: Arc<KeyService>) -> Self {
         let volume = Self { dir, keys };
         let key = DEFAULT_ALIAS.parse().unwrap();
         volume::create(&volume.cipher(), &volume.keys, &key).unwrap();
@@ -111,7 +118,14 @@ impl TestVolume {
     }
 
     pub fn open(&self) -> Volume {
-        volume::open(&self.cipher(), &self.keys, Access::ReadWrite).unwrap()
+        self.open_with(Backing::default())
+    }
+
+    /// Opens it with these backing calls.
+    pub fn open_with(&self, backing: Backing) -> Volume {
+        let port = Arc::new(ServicePort::new(Arc::clone(&self.keys)));
+        let access = Access::ReadWrite;
+        volume::open_observed(&self.cipher(), &self.keys, port, access, backing).unwrap()
     }
 
     /// Makes a key that `alias` stands for from now on.

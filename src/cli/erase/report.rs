@@ -330,17 +330,23 @@ pub fn read(path: &Path) -> Result<ReadReport, CliError> {
     if file.metadata().map_err(failed)?.len() > MAX_LENGTH {
         return Err(failed(io::Error::other("it is too long for a report")));
     }
-    let no_report =
-        |error: serde_json::Error| CliError::NoReport(path.to_owned(), error.to_string());
     let text = io::read_to_string(file).map_err(failed)?;
-    let mut value: Value = serde_json::from_str(&text).map_err(no_report)?;
+    parse(&text).map_err(|error| CliError::NoReport(path.to_owned(), error.to_string()))
+}
+
+/// Reads a report's text.
+///
+/// # Errors
+/// Where it is none.
+pub fn parse(text: &str) -> serde_json::Result<ReadReport> {
+    let mut value: Value = serde_json::from_str(text)?;
     let stated = match &mut value {
         Value::Object(fields) => fields.remove(DIGEST),
         _ => None,
     };
-    let digest = digest_of(&value).map_err(no_report)?;
+    let digest = digest_of(&value)?;
     let is_unchanged = stated.as_ref().and_then(Value::as_str) == Some(digest.as_str());
-    let report: Report = serde_json::from_value(value).map_err(no_report)?;
+    let report: Report = serde_json::from_value(value)?;
     Ok(ReadReport {
         report,
         digest,

@@ -1,7 +1,8 @@
-//! `cmkfs volume`: looking at a volume as a whole, and removing what is dead in it.
+//! `cmkfs volume`: looking at a volume as a whole, verifying it, and removing what is dead in it.
 
 pub mod info;
 pub mod purge;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,10 @@ pub enum VolumeCommand {
     ///
     /// Works on a mounted volume, too. Then it is no snapshot: what is renamed meanwhile may be counted twice or not at all.
     Info(info::InfoArgs),
+    /// Verify everything that is stored, and heal what heals without guessing.
+    ///
+    /// Works on a mounted volume, too. Then it is no snapshot: what is renamed meanwhile may be counted twice.
+    Verify(verify::VerifyArgs),
     /// Remove the files that no key can open any more.
     ///
     /// That are those under a key that is deleted. Files under a key that is disabled, or pending deletion, stay.
@@ -35,6 +40,7 @@ pub fn run(global: &Global, command: &VolumeCommand) -> Result<(), CliError> {
     raise_descriptor_limit();
     match command {
         VolumeCommand::Info(args) => info::run(global, args),
+        VolumeCommand::Verify(args) => verify::run(global, args),
         VolumeCommand::Purge(args) => purge::run(global, args),
     }
 }

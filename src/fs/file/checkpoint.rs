@@ -8,7 +8,6 @@ use super::journal::Journal;
 use super::{EMPTY, Inner, OpenFile, scratch};
 use crate::format::header::SealedState;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS};
-use crate::format::slot::{SLOT_LEN, SLOTS_LEN};
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -28,27 +27,25 @@ impl OpenFile {
         inner.store_header(core, SealedState { epoch, ..state })
     }
 
-    /// A record that was withdrawn must not count again once the file is long enough for it.
+    /// Records that are not to count must be of another epoch, on the disk, before the file grows or another record comes
+    /// before them.
     pub(super) fn finish_withdrawal(&self, core: &Core, inner: &mut Inner) -> FsResult<()> {
-        if inner
-            .journal
-            .as_ref()
-            .is_some_and(|journal| journal.is_full(0))
-        {
+        if inner.journal.as_ref().is_some_and(Journal::is_closed) {
             self.checkpoint(core, inner)?;
+            inner.sync_placed(core)?;
         }
         Ok(())
     }
 
-    /// Brings every block to its place, on the disk, and the journal to its beginning.
+    /// Brings every block to its place, on the disk, and the journal to its beginning. The header that says so has to be on the
+    /// disk before the next record is written.
     pub(super) fn checkpoint(&self, core: &Core, inner: &mut Inner) -> FsResult<()> {
-        if !inner.journal.as_ref().is_some_and(Journal::is_due) {
+        if !inner.has_records() {
             return Ok(());
         }
         // Records whose file has not been cut or extended as they suppose do not count after a power cut: so that, too.
         inner.sync_changes(core)?;
         inner.keeping_attributes(core, |inner| {
-            inner.placed += 1;
             self.place_all(core, inner)?;
             inner.sync_placed(core)?;
             if let Some(journal) = &mut inner.journal {
@@ -58,8 +55,7 @@ impl OpenFile {
                 epoch: inner.stored.epoch + 1,
                 ..inner.stored.clone()
             };
-            inner.store_header(core, state)?;
-            inner.sync_placed(core)
+            inner.store_header(core, state)
         })?;
         if let Some(journal) = &mut inner.journal {
             journal.reset();
@@ -98,11 +94,7 @@ impl OpenFile {
             let at = layout::index_in_group(*block);
             changed.set(at, changed.get(at).0.superseded_by(version.entry));
         }
-        let range = layout::index_in_group(*first)..layout::index_in_group(*last) + 1;
-        let mut bytes = [0; SLOTS_LEN];
-        let length = range.len() * SLOT_LEN;
-        slots.encode(range, &mut bytes);
-        backing.write(&inner.fd, &bytes[..length], layout::slot_offset(*first))?;
+        inner.write_slots(core, &slots, *first..last + 1)?;
         scratch::with_pages(recorded.len(), |pages| {
             let mut rest = &recorded[..];
             while let Some((first, _)) = rest.first() {
@@ -117,7 +109,7 @@ impl OpenFile {
                     journal.read(core, version, &mut pages[length..end])?;
                     (length, blocks) = (end, blocks + 1);
                 }
-                backing.write(&inner.fd, &pages[..length], layout::data_offset(*first))?;
+                backing.write(inner.place(), &pages[..length], layout::data_offset(*first))?;
                 rest = &rest[blocks..];
             }
             Ok::<_, Errno>(())
@@ -129,8 +121,7 @@ impl OpenFile {
     /// Throws away all content, at once: an empty file, without a header, to which no seal and no slot refers. Its data key
     /// serves what is written next.
     pub(super) fn clear(&self, core: &Core, inner: &mut Inner) -> FsResult<()> {
-        inner.placed += 1;
-        core.backing.truncate(&inner.fd, 0)?;
+        core.backing.truncate(inner.place(), 0)?;
         self.slots.lock().forget_from(0);
         inner.size = 0;
         inner.stored = SealedState {

@@ -38,7 +38,8 @@ pub struct Journal {
     /// Where the next record goes, in bytes.
     end: u64,
     pending: BTreeMap<u64, Pending>,
-    /// A checkpoint has failed after it may have written the header: no record may follow before one has succeeded.
+    /// No record may follow, and the file not grow, before a checkpoint has succeeded: the last one has failed, or there are
+    /// records that are not to count.
     closed: bool,
 }
 
@@ -109,9 +110,19 @@ impl Journal {
         self.closed || self.end + more as u64 > FULL
     }
 
+    /// There has to be a checkpoint before anything else.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// There is something for a checkpoint to do.
     pub fn is_due(&self) -> bool {
         self.closed || !self.pending.is_empty()
+    }
+
+    /// The next record goes to the beginning.
+    pub const fn is_empty(&self) -> bool {
+        self.end == 0
     }
 
     /// No record may follow before a checkpoint has succeeded.
@@ -168,7 +179,11 @@ impl Journal {
             return Ok(None);
         };
         let mut found = Self::over(object.id(), fd);
-        while found.recover_record(core, keys, epoch, size)? {}
+        // None begins behind that, however long somebody has made the file.
+        while found.end <= FULL && found.recover_record(core, keys, epoch, size)? {}
+        // Behind its end there may be records that would count again if another came before them, and before it some that
+        // would if the file grew.
+        found.closed = true;
         Ok(Some(found))
     }
 
@@ -254,6 +269,12 @@ impl Inner {
             .is_some_and(|journal| journal.pending.contains_key(&block))
     }
 
+    /// How long this block is in the journal, in bytes.
+    pub(super) fn journaled_length(&self, block: u64) -> Option<u16> {
+        let journal = self.journal.as_ref()?;
+        Some(journal.pending.get(&block)?.entry.length)
+    }
+
     /// Blocks from `block` on, at most `limit`, whose newest versions are in their places.
     pub(super) fn placed_from(&self, block: u64, limit: u64) -> u64 {
         let next = self
@@ -307,6 +328,11 @@ impl Inner {
             .is_some_and(|journal| journal.end >= FULL_WHEN_SYNCED)
     }
 
+    /// There is something for a checkpoint to do.
+    pub(super) fn has_records(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::is_due)
+    }
+
     /// Puts on the disk what was recorded, and what was changed in the backing file.
     pub(super) fn sync_changes(&self, core: &Core) -> FsResult<()> {
         if let Some(journal) = self.unsynced_journal() {
@@ -314,16 +340,17 @@ impl Inner {
             self.journal_synced
                 .fetch_max(self.journaled, Ordering::AcqRel);
         }
-        if self.placed > self.placed_synced.load(Ordering::Acquire) {
-            self.sync_placed(core)?;
-        }
-        Ok(())
+        Ok(self.sync_placed(core)?)
     }
 
     /// Puts on the disk what was changed in the backing file.
-    pub(super) fn sync_placed(&self, core: &Core) -> FsResult<()> {
+    pub(super) fn sync_placed(&self, core: &Core) -> Result<(), Errno> {
+        let placed = self.placed.load(Ordering::Acquire);
+        if placed <= self.placed_synced.load(Ordering::Acquire) {
+            return Ok(());
+        }
         core.backing.sync(&self.fd, true)?;
-        self.placed_synced.fetch_max(self.placed, Ordering::AcqRel);
+        self.placed_synced.fetch_max(placed, Ordering::AcqRel);
         Ok(())
     }
 

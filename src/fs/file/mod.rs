@@ -2,7 +2,7 @@
 //!
 //! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
 //! [`overwrite`] blocks that may be on the disk already, [`journal`] their records, [`checkpoint`] what becomes of these ·
-//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`slots`] the meta pages in memory · [`scratch`] buffers.
+//! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`verify`] · [`slots`] the meta pages in memory · [`scratch`] buffers.
 //!
 //! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
 
@@ -16,6 +16,7 @@ mod rewrap;
 mod scratch;
 mod seal;
 mod slots;
+mod verify;
 mod write;
 
 use std::ffi::CStr;
@@ -23,8 +24,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
-use rustix::fs::{Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
+use crate::sync::{Mutex, RwLock};
+use rustix::fs::{OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use self::journal::Journal;
@@ -94,7 +95,7 @@ struct Inner {
     /// Blocks were cut off or punched out, and that may not be on the disk yet.
     released: bool,
     /// Counts changes of the backing file, and up to which of them it is on the disk.
-    placed: u64,
+    placed: AtomicU64,
     placed_synced: AtomicU64,
     /// The same for records of the journal.
     journaled: u64,
@@ -127,6 +128,12 @@ impl OpenFile {
         }
         let mut page = [0; layout::BLOCK_LEN];
         let read = core.backing.read(&fd, &mut page, 0)?;
+        if is_blank(core, &fd, &page[..read])? {
+            if writable {
+                core.backing.truncate(&fd, 0)?;
+            }
+            return Ok(Self::with(Inner::empty(fd, writable)));
+        }
         let (object, stored) =
             Object::open_header(&core.ring, ObjectKind::File, &page[..read.min(HEADER_LEN)])?;
         let size = layout::plaintext_size(length);
@@ -259,11 +266,17 @@ impl Inner {
             journal: None,
             released: false,
             // What another process may have left is not known to be on the disk.
-            placed: 1,
+            placed: AtomicU64::new(1),
             placed_synced: AtomicU64::new(0),
             journaled: 1,
             journal_synced: AtomicU64::new(0),
         }
+    }
+
+    /// The backing file, for a call that changes its content or length.
+    fn place(&self) -> &OwnedFd {
+        self.placed.fetch_add(1, Ordering::AcqRel);
+        &self.fd
     }
 
     fn ensure_object(&mut self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {
@@ -279,14 +292,13 @@ impl Inner {
     /// file is at no moment shorter than one with a header is.
     fn store_header(&mut self, core: &Core, state: SealedState) -> FsResult<()> {
         let object = self.object.as_ref().ok_or(Errno::IO)?;
-        self.placed += 1;
         let bytes = object.seal_header(&*object.keys(&core.ring)?, &state)?;
         if self.has_header {
-            core.backing.write(&self.fd, &bytes, 0)?;
+            core.backing.write(self.place(), &bytes, 0)?;
         } else {
             let mut page = [0; layout::BLOCK_LEN];
             page[..HEADER_LEN].copy_from_slice(&bytes);
-            core.backing.write(&self.fd, &page, 0)?;
+            core.backing.write(self.place(), &page, 0)?;
         }
         // What is on the disk would refuse the change that follows, were that there first after a power cut: the mark has
         // to be there before. A file that was never sealed has nothing to refuse.
@@ -295,7 +307,8 @@ impl Inner {
             || (state.sparse && !self.stored.sparse && self.stored.size > 0);
         if self.has_header && state.dirty && allows_more {
             core.backing.sync(&self.fd, true)?;
-            self.placed_synced.fetch_max(self.placed, Ordering::AcqRel);
+            let placed = self.placed.load(Ordering::Acquire);
+            self.placed_synced.fetch_max(placed, Ordering::AcqRel);
         }
         self.stored = state;
         self.has_header = true;
@@ -393,4 +406,33 @@ impl Inner {
 /// Length of a backing file.
 pub fn backing_length(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// Whether a file is blank: a power cut has kept its length and lost its header, zeros in a page that never came to be. Its
+/// data key was nowhere else, so nothing of the file can be lost that is not, and it is the empty file it was before.
+fn is_blank(core: &Core, fd: &OwnedFd, page: &[u8]) -> FsResult<bool> {
+    if page.iter().any(|byte| *byte != 0) {
+        return Ok(false);
+    }
+    // A page that was allocated and never written counts as data while it is in the page cache, where reading has put it.
+    core.backing.drop_cached(fd, layout::PAGE);
+    let data = core.backing.seek_data(fd, 0)?;
+    Ok(data.is_none_or(|data| data >= layout::PAGE))
+}
+
+/// Whether the file at a place is blank, as far as can be told without opening every file that is looked at: where its backing
+/// filesystem stores less than its length.
+pub fn looks_blank(core: &Core, stat: &Stat, at: At<'_>) -> bool {
+    const SECTOR: u64 = 512;
+    let stored = u64::try_from(stat.st_blocks).unwrap_or(0) * SECTOR;
+    let look = || {
+        let fd = match at {
+            At::Name(directory, name) => core.backing.open(directory, name, OFlags::RDONLY, 0),
+            At::Fd(fd) => core.backing.reopen(fd, OFlags::RDONLY),
+        }?;
+        let mut page = [0; layout::BLOCK_LEN];
+        let read = core.backing.read(&fd, &mut page, 0)?;
+        is_blank(core, &fd, &page[..read])
+    };
+    stored < backing_length(stat) && look().unwrap_or(false)
 }

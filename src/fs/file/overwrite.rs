@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::journal::Journal;
@@ -10,9 +11,12 @@ use super::write::Patch;
 use super::{Inner, OpenFile, scratch};
 use crate::crypto::object::ObjectKeys;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
-use crate::format::slot::{Entry, SLOT_LEN, SLOTS_LEN};
+use crate::format::slot::Entry;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
+
+/// No filesystem gives out less room.
+const SECTOR: u64 = 512;
 
 impl OpenFile {
     /// Overwrites blocks by way of the journal.
@@ -43,18 +47,21 @@ impl OpenFile {
             for (out, index) in sealed.chunks_exact_mut(BLOCK_LEN).zip(blocks.clone()) {
                 entries.push(self.seal_patched(core, inner, keys, index, &patch, out)?);
             }
+            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
+            let before = inner.record_of(old_size / PAGE);
+            self.overwrite(core, inner, keys, blocks.start, &entries, &sealed[..length])?;
             if new_size > old_size {
-                // The last block grows. Until it is in its place, the rest of it there are zeros: written, so that there is
-                // room for it, on a backing filesystem of smaller blocks as well.
-                inner.placed += 1;
-                let old_end = layout::backing_length(old_size);
-                let length = (layout::backing_length(new_size) - old_end) as usize;
-                core.backing
-                    .write(&inner.fd, &[0; BLOCK_LEN][..length], old_end)?;
+                // The last block grows. Its record does not count before the file is long enough for it.
+                let grown = core
+                    .backing
+                    .truncate(inner.place(), layout::backing_length(new_size));
+                if let Err(error) = grown {
+                    inner.restore_record(old_size / PAGE, &before);
+                    return Err(error.into());
+                }
                 inner.size = new_size;
             }
-            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
-            self.overwrite(core, inner, keys, blocks.start, &entries, &sealed[..length])
+            Ok::<_, crate::fs::FsError>(())
         })?;
         inner.changes += 1;
         Ok(())
@@ -71,6 +78,7 @@ impl OpenFile {
         entries: &[Entry],
         sealed: &[u8],
     ) -> FsResult<()> {
+        self.reserve(core, inner, first, entries)?;
         let full = inner
             .journal
             .as_ref()
@@ -97,6 +105,51 @@ impl OpenFile {
         }
     }
 
+    /// Makes sure of the room in their places for blocks that are longer than what lies there: what is recorded can be brought
+    /// there on a full disk as well, and the file be cut.
+    fn reserve(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        first: u64,
+        entries: &[Entry],
+    ) -> FsResult<()> {
+        for (entry, block) in entries.iter().zip(first..) {
+            let (held, needed) = (
+                self.held_in_place(core, inner, block)?,
+                u64::from(entry.length),
+            );
+            if held.div_ceil(SECTOR) >= needed.div_ceil(SECTOR) {
+                continue;
+            }
+            let from = layout::data_offset(block) + held;
+            let flags = FallocateFlags::KEEP_SIZE;
+            match core
+                .backing
+                .allocate(inner.place(), flags, from, needed - held)
+            {
+                // A backing filesystem that cannot reserve says that it is full when it is.
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Of how many bytes of a block's page it is known that there is room for them.
+    fn held_in_place(&self, core: &Core, inner: &Inner, block: u64) -> FsResult<u64> {
+        if let Some(length) = inner.journaled_length(block) {
+            return Ok(u64::from(length));
+        }
+        let slots = self.group(core, inner, layout::group_of(block))?;
+        let (slot, settled) = slots.get(layout::index_in_group(block));
+        Ok(if settled {
+            u64::from(slot.current.length)
+        } else {
+            0
+        })
+    }
+
     fn record(
         &self,
         core: &Core,
@@ -106,9 +159,18 @@ impl OpenFile {
         sealed: &[u8],
     ) -> Result<(), Errno> {
         let object = inner.object.as_ref().ok_or(Errno::IO)?.id();
-        let journal = match &mut inner.journal {
-            Some(journal) if journal.object() == object => journal,
-            other => other.insert(Journal::begin(core, object)?),
+        if inner
+            .journal
+            .as_ref()
+            .is_none_or(|journal| journal.object() != object)
+        {
+            inner.journal = Some(Journal::begin(core, object)?);
+        } else if inner.journal.as_ref().is_some_and(Journal::is_empty) {
+            // The records at the beginning count until the header is on the disk, and must not be mixed with new ones.
+            inner.sync_placed(core)?;
+        }
+        let Some(journal) = &mut inner.journal else {
+            return Err(Errno::IO);
         };
         inner.journaled += 1;
         journal.append(core, inner.stored.epoch, first, entries, sealed)
@@ -127,7 +189,6 @@ impl OpenFile {
         self.checkpoint(core, inner)?;
         // What lies in the places now has to be what the slots there speak of.
         inner.sync_changes(core)?;
-        inner.placed += 1;
         let blocks = first..first + entries.len() as u64;
         let mut changed = Vec::new();
         for group in layout::group_of(blocks.start)..=layout::group_of(blocks.end - 1) {
@@ -140,22 +201,15 @@ impl OpenFile {
                 Arc::make_mut(&mut slots)
                     .set(layout::index_in_group(index), slot.superseded_by(entry));
             }
-            let mut bytes = [0; SLOTS_LEN];
-            let at = layout::index_in_group(own.start);
-            let count = (own.end - own.start) as usize;
-            slots.encode(at..at + count, &mut bytes);
-            let bytes = &bytes[..count * SLOT_LEN];
-            core.backing
-                .write(&inner.fd, bytes, layout::slot_offset(own.start))?;
+            inner.write_slots(core, &slots, own.clone())?;
             changed.push((group, own, slots));
         }
         inner.sync_placed(core)?;
-        inner.placed += 1;
         for (group, own, slots) in changed {
             let at = |block: u64| (((block - first) as usize) * BLOCK_LEN).min(sealed.len());
             let data = &sealed[at(own.start)..at(own.end)];
             core.backing
-                .write(&inner.fd, data, layout::data_offset(own.start))?;
+                .write(inner.place(), data, layout::data_offset(own.start))?;
             self.slots.lock().insert(group, slots);
         }
         Ok(())

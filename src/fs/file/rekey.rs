@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -115,8 +116,8 @@ impl OpenFile {
         }
         inner.drop_journal(core);
         inner.released = new.released;
-        inner.placed += 1;
         inner.fd = Arc::clone(&new.fd);
+        inner.placed.fetch_add(1, Ordering::AcqRel);
         inner.writable = true;
         inner.object = new.object.clone();
         inner.stored = new.stored.clone();

@@ -40,7 +40,6 @@ impl OpenFile {
     }
 
     fn resize(&self, core: &Core, inner: &mut Inner, keys: &ObjectKeys, size: u64) -> FsResult<()> {
-        inner.placed += 1;
         self.tidy_tail(core, inner, keys)?;
         if size > inner.size {
             inner.await_release(core)?;
@@ -65,7 +64,7 @@ impl OpenFile {
             self.store_header(core, inner, state)?;
         }
         core.backing
-            .truncate(&inner.fd, layout::backing_length(size))?;
+            .truncate(inner.place(), layout::backing_length(size))?;
         inner.size = size;
         inner.changes += 1;
         Ok(())
@@ -89,12 +88,11 @@ impl OpenFile {
         }
         let cut = core
             .backing
-            .truncate(&inner.fd, layout::backing_length(size));
+            .truncate(inner.place(), layout::backing_length(size));
         if let Err(error) = cut {
             inner.restore_record(size / PAGE, &before);
             return Err(error.into());
         }
-        inner.placed += 1;
         inner.size = size;
         inner.changes += 1;
         inner.released = true;
@@ -143,7 +141,7 @@ impl OpenFile {
         let mut sealed = [0; BLOCK_LEN];
         let sealed = &mut sealed[..plain.len()];
         let entry = block::seal(keys, index, plain, sealed);
-        if core.journals.is_some() && !is_hole {
+        if core.journals.is_some() && (!is_hole || inner.recovering) {
             return self.overwrite(core, inner, keys, index, &[entry], sealed);
         }
         inner.await_release(core)?;
@@ -151,9 +149,9 @@ impl OpenFile {
         let slot = slot.superseded_by(entry);
         slot.encode(&mut bytes);
         core.backing
-            .write(&inner.fd, &bytes, layout::slot_offset(index))?;
+            .write(inner.place(), &bytes, layout::slot_offset(index))?;
         core.backing
-            .write(&inner.fd, sealed, layout::data_offset(index))?;
+            .write(inner.place(), sealed, layout::data_offset(index))?;
         Arc::make_mut(&mut slots).set(at, slot);
         self.slots.lock().insert(layout::group_of(index), slots);
         Ok(())
@@ -178,7 +176,7 @@ impl OpenFile {
         let end = (blocks.end - group * GROUP_BLOCKS).min(GROUP_BLOCKS) as usize;
         let zeros = [0; SLOTS_LEN];
         core.backing.write(
-            &inner.fd,
+            inner.place(),
             &zeros[..(end - first) * SLOT_LEN],
             layout::slot_offset(blocks.start),
         )?;
@@ -210,7 +208,7 @@ impl OpenFile {
         }
         let length = layout::backing_length(inner.size);
         if backing_length(&stat) != length {
-            core.backing.truncate(&inner.fd, length)?;
+            core.backing.truncate(inner.place(), length)?;
             inner.released = true;
         }
         let end = layout::block_count(inner.size);
@@ -259,8 +257,8 @@ impl OpenFile {
         mode: AllocateMode,
         range: Range<u64>,
     ) -> FsResult<()> {
-        inner.placed += 1;
         self.tidy_tail(core, inner, keys)?;
+        self.finish_withdrawal(core, inner)?;
         let grows = matches!(mode, AllocateMode::Allocate | AllocateMode::ZeroRange)
             && range.end > inner.size;
         if !inner.has_header {
@@ -278,7 +276,7 @@ impl OpenFile {
             let from = layout::meta_offset(layout::group_of(range.start / PAGE));
             let to = layout::backing_length(range.end);
             core.backing
-                .allocate(&inner.fd, FallocateFlags::KEEP_SIZE, from, to - from)?;
+                .allocate(inner.place(), FallocateFlags::KEEP_SIZE, from, to - from)?;
         }
         if grows {
             inner.await_release(core)?;
@@ -340,15 +338,13 @@ impl OpenFile {
         }
         if core.journals.is_some() {
             // A block whose slot were still there after a power cut would miss its page.
-            inner.placed += 1;
             inner.sync_changes(core)?;
-            inner.placed += 1;
         }
         for blocks in cleared {
             let from = layout::data_offset(blocks.start);
             let length = (blocks.end - blocks.start) * PAGE;
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            match core.backing.allocate(&inner.fd, flags, from, length) {
+            match core.backing.allocate(inner.place(), flags, from, length) {
                 // A backing filesystem that cannot punch keeps the space, and gets the zeros written.
                 Err(Errno::OPNOTSUPP) => self.write_zeros(core, inner, blocks.clone())?,
                 released => released?,
@@ -358,13 +354,25 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Takes from the page of a hole what an unclean stop may have left there.
+    pub(super) fn clear_page(&self, core: &Core, inner: &mut Inner, block: u64) -> FsResult<()> {
+        let mut page = [0; BLOCK_LEN];
+        let read = core
+            .backing
+            .read(&inner.fd, &mut page, layout::data_offset(block))?;
+        if page[..read].iter().any(|byte| *byte != 0) {
+            self.release(core, inner, std::slice::from_ref(&(block..block + 1)))?;
+        }
+        Ok(())
+    }
+
     fn write_zeros(&self, core: &Core, inner: &Inner, blocks: Range<u64>) -> FsResult<()> {
         let end = layout::backing_length(inner.size);
         for block in blocks {
             let at = layout::data_offset(block);
             let length = end.saturating_sub(at).min(PAGE) as usize;
             core.backing
-                .write(&inner.fd, &[0; BLOCK_LEN][..length], at)?;
+                .write(inner.place(), &[0; BLOCK_LEN][..length], at)?;
         }
         Ok(())
     }

@@ -21,14 +21,14 @@ impl OpenFile {
         let Some(old) = inner.object.clone() else {
             return Ok(Rewrapped::Nothing);
         };
-        self.checkpoint(core, &mut inner)?;
         let from = WrappedUnder::of(old.envelope());
         let Some(new) = old.rewrapped(&core.ring, &binding()?)? else {
             return Ok(Rewrapped::Already(from));
         };
         let to = WrappedUnder::of(new.envelope());
         let state = SealedState {
-            epoch: inner.stored.epoch + 1,
+            // Records in the journal count while the epoch stays.
+            epoch: inner.stored.epoch + u64::from(!inner.has_records()),
             ..inner.stored.clone()
         };
         inner.object = Some(new);

@@ -25,7 +25,7 @@ impl OpenFile {
             let inner = self.inner.read();
             (
                 Arc::clone(&inner.fd),
-                inner.placed,
+                inner.placed.load(Ordering::Acquire),
                 inner.journaled,
                 inner.unsynced_journal(),
                 inner.is_journal_long(),
@@ -69,7 +69,6 @@ impl OpenFile {
                 return Ok(true);
             };
             let keys = object.keys(&core.ring)?;
-            inner.placed += 1;
             self.tidy_tail(core, &mut inner, &keys)?;
             if !inner.recovering {
                 return Ok(true);
@@ -87,11 +86,14 @@ impl OpenFile {
                 if !sound {
                     return Ok(false);
                 }
+                if slot.is_hole() {
+                    self.clear_page(core, &mut inner, block)?;
+                }
                 if slot != old {
                     let mut bytes = [0; SLOT_LEN];
                     slot.encode(&mut bytes);
                     core.backing
-                        .write(&inner.fd, &bytes, layout::slot_offset(block))?;
+                        .write(inner.place(), &bytes, layout::slot_offset(block))?;
                 }
                 inner.found_holes |=
                     usize::from(slot.current.length) < layout::block_length(block, inner.size);
@@ -129,5 +131,10 @@ impl OpenFile {
             inner.drop_journal(core);
         }
         sealed
+    }
+
+    /// Gives up a file that nobody can open any more: it needs no seal, and its journal goes with it.
+    pub fn discard(&self, core: &Core) {
+        self.inner.write().drop_journal(core);
     }
 }

@@ -1,7 +1,10 @@
 //! The slots of a file in memory: groups as they were read or written last. Bounded, however large the file.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use super::super::core::Core;
 use super::super::error::FsResult;
@@ -86,9 +89,36 @@ impl SlotCache {
         self.0.insert(group, slots);
     }
 
+    /// Forgets some groups: they are read anew.
+    pub fn forget(&mut self, groups: std::ops::Range<u64>) {
+        for group in groups {
+            self.0.remove(&group);
+        }
+    }
+
     /// Forgets the groups from `first` on.
     pub fn forget_from(&mut self, first: u64) {
         self.0.retain(|group, _| *group < first);
+    }
+}
+
+impl Inner {
+    /// Writes the slots of blocks of one group, at least one.
+    pub(super) fn write_slots(
+        &self,
+        core: &Core,
+        slots: &GroupSlots,
+        blocks: Range<u64>,
+    ) -> Result<(), Errno> {
+        let first = layout::index_in_group(blocks.start);
+        let count = (blocks.end - blocks.start) as usize;
+        let mut bytes = [0; SLOTS_LEN];
+        slots.encode(first..first + count, &mut bytes);
+        core.backing.write(
+            self.place(),
+            &bytes[..count * SLOT_LEN],
+            layout::slot_offset(blocks.start),
+        )
     }
 }
 

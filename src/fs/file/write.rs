@@ -16,7 +16,7 @@ use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
 use crate::format::header::HEADER_LEN;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
-use crate::format::slot::{Entry, SLOT_LEN, SLOTS_LEN, Slot};
+use crate::format::slot::{Entry, SLOT_LEN, Slot};
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -45,6 +45,7 @@ impl OpenFile {
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         let keys = object.keys(&core.ring)?;
+        self.finish_withdrawal(core, &mut inner)?;
         let old_size = inner.size;
         // A last block that grows is recorded before what follows it is written: should that fail, it has not grown.
         let last = inner.record_of(old_size / PAGE);
@@ -86,9 +87,14 @@ impl OpenFile {
             let slots = self.group(core, inner, layout::group_of(block))?;
             let group_end = (layout::group_of(block) + 1) * GROUP_BLOCKS;
             while block < group_end && block * PAGE < limit {
+                // In the page of a hole that an unclean stop has left there may be anything.
+                // A hole that ends with the file would not be one any more, were its slot on the disk and the new size not.
+                let grows = end > inner.size && (block + 1) * PAGE > inner.size;
                 let holds_data = block < known
                     && (!slots.get(layout::index_in_group(block)).0.is_hole()
-                        || inner.is_journaled(block));
+                        || inner.is_journaled(block)
+                        || inner.recovering
+                        || grows);
                 if *journaled.get_or_insert(holds_data) != holds_data {
                     return Ok((block * PAGE, !holds_data));
                 }
@@ -146,7 +152,6 @@ impl OpenFile {
             self.store_header(core, inner, state)?;
         }
         inner.await_release(core)?;
-        inner.placed += 1;
         let groups = layout::group_of(blocks.start)..layout::group_of(blocks.end - 1) + 1;
         let mut slots = Vec::with_capacity((groups.end - groups.start) as usize);
         for group in groups.clone() {
@@ -247,10 +252,9 @@ impl OpenFile {
         if !inner.has_header {
             // Nothing of this file was there before: an empty one is left, as it was.
             inner.object = None;
-            let _ = core.backing.truncate(&inner.fd, 0);
+            let _ = core.backing.truncate(inner.place(), 0);
         }
         inner.size = old_size;
-        inner.placed += 1;
         inner.distrust();
         self.slots
             .lock()
@@ -327,7 +331,7 @@ impl Job<'_> {
         let start = if index > 0 {
             let from = HEADER_LEN + index * SLOT_LEN;
             let to = from + self.part(0).0.count() * SLOT_LEN;
-            backing.write(&inner.fd, &metas[from..to], layout::slot_offset(first))?;
+            backing.write(inner.place(), &metas[from..to], layout::slot_offset(first))?;
             layout::data_offset(first)
         } else if let (Some(keys), Some(object)) = (header, &inner.object) {
             metas[..HEADER_LEN].copy_from_slice(&object.seal_header(keys, &inner.changing(false))?);
@@ -344,7 +348,7 @@ impl Job<'_> {
             }
             parts.push(IoSlice::new(data));
         }
-        Ok(backing.write_vectored(&inner.fd, &mut parts, start)?)
+        Ok(backing.write_vectored(inner.place(), &mut parts, start)?)
     }
 
     /// Data of holes, slots of all, data of the others; `old` gives a group's slots as they were.
@@ -368,7 +372,7 @@ impl Job<'_> {
                         .count() as u64;
                     if was_hole(block) == holes {
                         backing.write(
-                            &inner.fd,
+                            inner.place(),
                             self.data(block..block + run),
                             layout::data_offset(block),
                         )?;
@@ -378,15 +382,7 @@ impl Job<'_> {
                 Ok::<_, Errno>(())
             };
             write_data(true)?;
-            let mut bytes = [0; SLOTS_LEN];
-            let index = layout::index_in_group(blocks.start);
-            let count = (blocks.end - blocks.start) as usize;
-            self.slots[n].encode(index..index + count, &mut bytes);
-            backing.write(
-                &inner.fd,
-                &bytes[..count * SLOT_LEN],
-                layout::slot_offset(blocks.start),
-            )?;
+            inner.write_slots(self.core, &self.slots[n], blocks.clone())?;
             write_data(false)?;
         }
         Ok(())

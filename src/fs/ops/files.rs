@@ -122,7 +122,7 @@ impl FileSystem {
         Ok(file)
     }
 
-    fn open_backing(&self, inode: &Inode, write: bool) -> FsResult<OwnedFd> {
+    pub(super) fn open_backing(&self, inode: &Inode, write: bool) -> FsResult<OwnedFd> {
         let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
         inode.at(&self.core, |at| {
             let open = || match at {
@@ -242,8 +242,10 @@ impl FileSystem {
         if let Some(handle) = self.files.remove(handle) {
             self.release_file(&handle);
             if let Some(handle) = Arc::into_inner(handle) {
+                let node = handle.inode.node;
                 drop(handle.file);
                 self.inodes.let_go(handle.inode);
+                self.give_up_removed(node);
             }
         }
     }

@@ -185,7 +185,7 @@ impl FileSystem {
             })
     }
 
-    fn read_side_file(&self, side: &CString) -> FsResult<SymlinkRecord> {
+    pub(super) fn read_side_file(&self, side: &CString) -> FsResult<SymlinkRecord> {
         let links = self.links_directory()?;
         let file = match self.core.backing.open(&links, side, OFlags::RDONLY, 0) {
             Err(Errno::NOENT) => {

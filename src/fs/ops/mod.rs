@@ -2,7 +2,7 @@
 //! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
 //! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn ·
 //! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew · [`rekey`] new data keys · [`replace`] one
-//! backing object in the place of another.
+//! backing object in the place of another · [`verify`] what is stored · [`repair`] what heals without guessing.
 
 mod attributes;
 mod binding;
@@ -13,13 +13,17 @@ mod listing;
 mod namespace;
 mod rekey;
 mod rename;
+mod repair;
 mod replace;
 mod rewrap;
 mod sealing;
+mod verify;
 mod walk;
 mod withdraw;
 mod xattrs;
 
+pub use repair::SideFiles;
+pub use verify::{Listed, Listing};
 pub use walk::{Entry, Maintenance};
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock};
 use rustix::fs::{FileType, OFlags, Stat};
 
 use self::handles::Handles;
@@ -37,7 +41,7 @@ use super::backing::{At, Backing};
 use super::core::{Core, RecentDescriptors};
 use super::directory::own_name;
 use super::error::FsResult;
-use super::file::{OpenFile, backing_length};
+use super::file::{OpenFile, backing_length, looks_blank};
 use super::inodes::{Inode, Inodes};
 use super::journals::Journals;
 use super::keys::KeyPort;
@@ -194,17 +198,17 @@ impl FileSystem {
 
     /// Attributes of a backing object that was just looked at.
     fn attributes_of(&self, node: NodeId, kind: FileKind, stat: &Stat, size: u64) -> Attributes {
-        let time = |seconds, nanoseconds: u64| FileTime {
+        let time = |seconds, nanoseconds| FileTime {
             seconds,
-            nanoseconds: nanoseconds as u32,
+            nanoseconds,
         };
         Attributes {
             node,
             size,
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-            atime: time(stat.st_atime, stat.st_atime_nsec),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            atime: time(stat.st_atime, stat.st_atime_nsec as _),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec as _),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec as _),
             kind,
             permissions: (stat.st_mode & 0o7777) as u16,
             links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
@@ -217,6 +221,7 @@ impl FileSystem {
     /// Plaintext size of the object at a place.
     fn size_at(&self, kind: FileKind, stat: &Stat, at: At<'_>) -> FsResult<u64> {
         Ok(match kind {
+            FileKind::File if looks_blank(&self.core, stat, at) => 0,
             FileKind::File => layout::plaintext_size(backing_length(stat)),
             FileKind::Symlink => match Stored::target_length(backing_length(stat)) {
                 Some(length) => length,

@@ -31,6 +31,7 @@ impl FileSystem {
     /// The transport forgets so many lookups of a node.
     pub fn forget(&self, node: NodeId, lookups: u64) {
         self.inodes.forget(node, lookups);
+        self.give_up_removed(node);
     }
 
     pub(super) fn look_up_entry(
@@ -314,6 +315,9 @@ impl FileSystem {
             } else {
                 remove()?;
             }
+        }
+        if let Some(open) = inode.directory.descriptor() {
+            self.core.descriptors.let_go(&open);
         }
         self.inodes.let_go(inode);
         Ok(())

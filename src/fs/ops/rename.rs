@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
+use crate::sync::MutexGuard;
 use rustix::fs::{RenameFlags, Stat};
 use rustix::io::Errno;
 

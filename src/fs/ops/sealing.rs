@@ -1,16 +1,19 @@
 //! What happens in the background: files that were closed are sealed once the backing filesystem has been synced.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use rustix::fs::OFlags;
 
 use super::FileSystem;
+use crate::fs::backing::At;
 use crate::fs::error::FsResult;
 use crate::fs::inodes::Inode;
-use crate::fs::types::NodeId;
+use crate::fs::types::{FileKind, NodeId};
+use crate::sys::heap;
 
 /// How long a closed file waits for its seal, so that one sync of the backing filesystem serves many.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,10 +50,13 @@ impl Sealer {
 }
 
 impl FileSystem {
-    /// Seals what has waited long enough, and lets go of inodes that were in use when they should have gone. Called every
-    /// few seconds.
+    /// Seals what has waited long enough, lets go of inodes that were in use when they should have gone, and gives memory
+    /// back where there were many more. Called every few seconds.
     pub fn seal_idle(&self) {
         self.inodes.let_go_of_lingering();
+        if self.inodes.shrink() {
+            heap::give_back();
+        }
         let due = self
             .sealer
             .waiting
@@ -71,7 +77,8 @@ impl FileSystem {
 
     /// Seals what waits where that is more than descriptors should be spent on.
     pub(super) fn seal_if_crowded(&self) {
-        let is_crowded = || self.sealer.is_crowded(self.settings.spare_descriptors / 2);
+        // A file that waits holds up to two: its own, and its journal's.
+        let is_crowded = || self.sealer.is_crowded(self.settings.spare_descriptors / 4);
         if is_crowded() {
             let turn = self.sealer.turn.lock();
             // Unless that is what this has waited for.
@@ -146,6 +153,38 @@ impl FileSystem {
             self.inodes.let_go(inode);
         }
         synced
+    }
+
+    /// Gives up a file that waits for its seal, and that nobody can open any more: what it takes on the disk is free at
+    /// once, not only after the wait. Called when the transport has forgotten it, and when its last handle was closed:
+    /// either may come first.
+    pub(super) fn give_up_removed(&self, node: NodeId) {
+        let Ok(inode) = self.inodes.get(node) else {
+            return;
+        };
+        if !inode.is_forgotten() || inode.kind != FileKind::File {
+            return;
+        }
+        let pin = inode.place.read().pin.clone();
+        let stat = |pin: Arc<OwnedFd>| self.core.backing.stat(At::Fd(pin.as_fd())).ok();
+        // It may have other names than the one it was known by.
+        if pin.and_then(stat).is_none_or(|stat| stat.st_nlink > 0) {
+            return;
+        }
+        // Without the turn, which can take long: a seal that is under way goes to a file that nobody can open anew.
+        let Some(waiting) = self.sealer.waiting.lock().inodes.remove(&node) else {
+            return;
+        };
+        drop(waiting);
+        {
+            let mut slot = inode.file.lock();
+            if slot.handles == 0
+                && let Some(file) = slot.file.take()
+            {
+                file.discard(&self.core);
+            }
+        }
+        self.inodes.let_go(inode);
     }
 
     /// Puts everything of the backing filesystem on the disk.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
+use crate::sync::MutexGuard;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -133,6 +133,14 @@ impl FileSystem {
     /// EROFS; EBUSY where somebody else is at such work.
     pub fn maintain(&self) -> FsResult<Maintenance<'_>> {
         self.core.writable()?;
+        self.inspect()
+    }
+
+    /// As [`FileSystem::maintain`], for who only looks: it is had where nothing may change, too.
+    ///
+    /// # Errors
+    /// EBUSY where somebody else is at such work.
+    pub fn inspect(&self) -> FsResult<Maintenance<'_>> {
         let turn = self.maintenance.try_lock().ok_or(Errno::BUSY)?;
         *self.new_names.lock() = Some(NewNames::new());
         Ok(Maintenance {
@@ -287,7 +295,11 @@ impl<'a> Maintenance<'a> {
 }
 
 impl FileSystem {
-    fn each_name(&self, directory: &OwnedFd, mut each: impl FnMut(&CStr)) -> FsResult<()> {
+    pub(super) fn each_name(
+        &self,
+        directory: &OwnedFd,
+        mut each: impl FnMut(&CStr),
+    ) -> FsResult<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let listing = self.core.backing.open(directory, c".", flags, 0)?;
         for entry in rustix::fs::Dir::new(listing)? {
@@ -332,6 +344,6 @@ fn is_leftover(name: &CStr) -> bool {
 }
 
 /// Gone, or in the place of a directory that is gone.
-const fn is_gone(errno: Errno) -> bool {
+pub(super) const fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::STALE)
 }

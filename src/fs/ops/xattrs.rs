@@ -85,18 +85,37 @@ impl FileSystem {
                 }
                 Ok(())
             }
-            Storage::Encrypted(namespace) => self.with_keys(&inode, true, |keys| {
-                let keys = keys.ok_or(Errno::OPNOTSUPP)?;
-                let stored = c_string(stored_name(
-                    namespace,
-                    &xattr::digest(keys, name.as_bytes()),
-                ))?;
-                let sealed = xattr::seal(keys, name.as_bytes(), value);
-                self.on_backing(&inode, |at| {
-                    self.core.backing.set_xattr(at, &stored, &sealed, flags)
+            Storage::Encrypted(namespace) => {
+                self.put_key_first(&inode)?;
+                self.with_keys(&inode, true, |keys| {
+                    let keys = keys.ok_or(Errno::OPNOTSUPP)?;
+                    let stored = c_string(stored_name(
+                        namespace,
+                        &xattr::digest(keys, name.as_bytes()),
+                    ))?;
+                    let sealed = xattr::seal(keys, name.as_bytes(), value);
+                    self.on_backing(&inode, |at| {
+                        self.core.backing.set_xattr(at, &stored, &sealed, flags)
+                    })
                 })
-            }),
+            }
         }
+    }
+
+    /// Puts a file's data key on the disk before its first encrypted attribute: the backing filesystem makes attributes
+    /// durable in its own time, and one that has outlived its key could not be read, nor told from damage.
+    fn put_key_first(&self, inode: &Arc<Inode>) -> FsResult<()> {
+        if inode.kind != FileKind::File {
+            return Ok(());
+        }
+        let stored = self.on_backing(inode, |at| self.core.backing.list_xattrs(at))?;
+        if stored.split(|byte| *byte == 0).any(is_stored_name) {
+            return Ok(());
+        }
+        let open = self.hold(inode, true)?;
+        open.file()
+            .object(&self.core, &|| self.binding_over(inode))?;
+        open.file().sync(&self.core, true)
     }
 
     /// The names of all attributes, each followed by a zero byte.
@@ -139,7 +158,7 @@ impl FileSystem {
         Ok(names)
     }
 
-    fn plain_xattr_name(&self, inode: &Arc<Inode>, stored: &[u8]) -> FsResult<Vec<u8>> {
+    pub(super) fn plain_xattr_name(&self, inode: &Arc<Inode>, stored: &[u8]) -> FsResult<Vec<u8>> {
         self.with_keys(inode, false, |keys| {
             let keys = keys.ok_or_else(tampered)?;
             let name = c_string(stored)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::protocol::{self, Failed, Progress, RESPONSE_MAX, Request, Response};
 use super::registry::{self, Entry};
+use crate::volume::verify::Finding;
 
 /// Why a mount gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,15 @@ pub fn ask_all(keys: &Path, request: &Request, deadline: Instant) -> io::Result<
         .collect())
 }
 
+/// What a mount says before the result.
+#[derive(Debug)]
+pub enum Interim {
+    /// How far it has come.
+    Progress(Progress),
+    /// What a verification has found.
+    Finding(Finding),
+}
+
 /// Asks one mount. Progress is given to `progress` as it comes; without a `deadline` this waits for as long as it takes.
 ///
 /// # Errors
@@ -79,13 +89,29 @@ pub fn ask(
     deadline: Option<Instant>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Response, AskError> {
+    ask_and_hear(entry, request, deadline, &mut |said| match said {
+        Interim::Progress(made) => progress(made),
+        Interim::Finding(_) => {}
+    })
+}
+
+/// As [`ask`], for requests that are answered by more than progress and a result.
+///
+/// # Errors
+/// Why there is no result.
+pub fn ask_and_hear(
+    entry: &Entry,
+    request: &Request,
+    deadline: Option<Instant>,
+    hear: &mut dyn FnMut(Interim),
+) -> Result<Response, AskError> {
     let patience = left(deadline)?.unwrap_or(Duration::from_secs(30));
     let stream = match entry.connect(patience) {
         Ok(Some(stream)) => stream,
         Ok(None) => return Err(AskError::Ended),
         Err(error) => return Err(timely(error)),
     };
-    match converse(&stream, request, deadline, progress) {
+    match converse(&stream, request, deadline, hear) {
         // Cut short: either it has ended, or something is wrong with it.
         Err(AskError::Broken(_)) if matches!(entry.connect(patience), Ok(None)) => {
             Err(AskError::Ended)
@@ -98,7 +124,7 @@ fn converse(
     stream: &UnixStream,
     request: &Request,
     deadline: Option<Instant>,
-    progress: &mut dyn FnMut(Progress),
+    hear: &mut dyn FnMut(Interim),
 ) -> Result<Response, AskError> {
     stream.set_write_timeout(left(deadline)?)?;
     protocol::send(&mut { stream }, request).map_err(timely)?;
@@ -106,7 +132,8 @@ fn converse(
     loop {
         stream.set_read_timeout(left(deadline)?)?;
         match protocol::receive(&mut reader, RESPONSE_MAX).map_err(timely)? {
-            Some(Response::Progress(made)) => progress(made),
+            Some(Response::Progress(made)) => hear(Interim::Progress(made)),
+            Some(Response::Finding(finding)) => hear(Interim::Finding(finding)),
             Some(Response::Failed(failed)) => return Err(AskError::Failed(failed)),
             Some(response) => return Ok(response),
             None => {

@@ -17,7 +17,7 @@ use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
 use crate::volume::keys::binding_of;
 use crate::volume::sweep::Progress;
-use crate::volume::{Volume, VolumeError, rekey, rewrap};
+use crate::volume::{Volume, VolumeError, rekey, rewrap, verify};
 
 /// A running mount, as its control socket sees it.
 pub struct Handler {
@@ -56,6 +56,32 @@ impl Handler {
                 }
             }
             Request::Rewrap { directory, to } => self.rewrap(directory, to.as_deref(), reporter),
+            Request::Verify { directory } => self.verify(directory, reporter),
+        }
+    }
+
+    fn verify(&self, directory: u64, reporter: &Reporter<'_>) -> Response {
+        let mut watch = |event: verify::Event<'_>| {
+            let is_heard = match event {
+                verify::Event::Progress(totals) => {
+                    let bytes = format!("objects, {} bytes", totals.bytes);
+                    reporter.report(totals.objects(), 0, &bytes)
+                }
+                verify::Event::Found(finding) => reporter.tell(&Response::Finding(finding.clone())),
+            };
+            if is_heard {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        match verify::verify(&self.volume, directory, verify::Mode::InUse, &mut watch) {
+            // They were told one by one: there may be more of them than one line holds.
+            Ok(report) => Response::Verified(verify::Report {
+                findings: Vec::new(),
+                ..report
+            }),
+            Err(error) => refused(&error),
         }
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::fs::FsError;
 use crate::fs::keys::KeyUnavailable;
 use crate::ids::{KeyId, VolumeId};
-use crate::volume::{rekey, rewrap};
+use crate::volume::{rekey, rewrap, verify};
 
 /// The longest request, in bytes, its line break included.
 pub const REQUEST_MAX: usize = 64 * 1024;
@@ -48,6 +48,11 @@ pub enum Request {
         /// The alias or id of the CMK that everything is to be bound to and wrapped under; else what it is bound to now.
         to: Option<String>,
     },
+    /// Verify what is stored. Answered by any number of [`Response::Finding`] and then [`Response::Verified`].
+    Verify {
+        /// As of [`Request::Rewrap`].
+        directory: u64,
+    },
     /// Give files and symlinks new data keys. Answered by [`Response::Rekeyed`].
     Rekey {
         /// As of [`Request::Rewrap`].
@@ -73,6 +78,10 @@ pub enum Response {
     Rewrapped(rewrap::Report),
     /// What a rekey did.
     Rekeyed(rekey::Report),
+    /// Something that a verification has found. More lines follow.
+    Finding(verify::Finding),
+    /// What a verification found in all, the findings themselves left out.
+    Verified(verify::Report),
     /// It could not be done.
     Failed(Failed),
 }

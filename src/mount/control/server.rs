@@ -57,12 +57,19 @@ impl<'a> Reporter<'a> {
     pub fn report(&self, done: u64, total: u64, what: &str) -> bool {
         let now = Instant::now();
         let is_due = self.last.get().is_none_or(|last| now - last >= BREATH);
-        if is_due && self.is_heard.get() {
+        if is_due {
             self.last.set(Some(now));
             let what = what.to_owned();
-            let line = Response::Progress(Progress { done, total, what });
+            return self.tell(&Response::Progress(Progress { done, total, what }));
+        }
+        self.is_heard.get()
+    }
+
+    /// Sends a line that is not the last. Says whether anybody still listens.
+    pub fn tell(&self, line: &Response) -> bool {
+        if self.is_heard.get() {
             self.is_heard
-                .set(protocol::send(&mut { self.stream }, &line).is_ok());
+                .set(protocol::send(&mut { self.stream }, line).is_ok());
         }
         self.is_heard.get()
     }

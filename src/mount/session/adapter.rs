@@ -411,11 +411,9 @@ impl Filesystem for Adapter {
             return reply.opened(FileHandle(mark), FopenFlags::empty());
         }
         match self.fs.open_directory(node.0) {
-            // The kernel drops its listing by itself when it changes the directory, and nobody else does.
-            Ok(opened) => reply.opened(
-                FileHandle(opened),
-                FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-            ),
+            // The kernel is not to keep listings: one that it fills while names change can lack names that were there all
+            // the while, for whoever reads on from it.
+            Ok(opened) => reply.opened(FileHandle(opened), FopenFlags::empty()),
             Err(error) => reply.error(self.errno("opendir", node, &error)),
         }
     }

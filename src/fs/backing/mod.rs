@@ -1,10 +1,13 @@
 //! The directory that holds the ciphertext: every system call the core makes on it, and nothing else.
 //!
-//! An [`Observer`] sees each call before it is made and may refuse it: so tests count calls and inject ENOSPC, EIO and
-//! their like at the n-th one. Calls that a signal interrupts are repeated; short reads and writes are completed.
+//! An [`Observer`] sees each call before it is made, may refuse it, and is told what it has changed. Calls that a signal
+//! interrupts are repeated; short reads and writes are completed.
+
+mod observer;
 
 use std::ffi::{CStr, CString};
 use std::io::{IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -13,52 +16,8 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-/// What a backing call does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Call {
-    /// openat.
-    Open,
-    /// fstat, fstatat, statvfs.
-    Stat,
-    /// mkdirat, mknodat, symlinkat, linkat.
-    Make,
-    /// unlinkat.
-    Remove,
-    /// renameat2.
-    Rename,
-    /// readlinkat.
-    ReadLink,
-    /// pread, preadv.
-    Read,
-    /// pwrite, pwritev.
-    Write,
-    /// ftruncate, fallocate.
-    Resize,
-    /// lseek.
-    Seek,
-    /// fsync, fdatasync, syncfs.
-    Sync,
-    /// chmod, chown, utimens.
-    Change,
-    /// getxattr, listxattr.
-    ReadXattr,
-    /// setxattr, removexattr.
-    WriteXattr,
-}
-
-/// Sees every backing call before it is made.
-pub trait Observer: Send + Sync {
-    /// Called before the call.
-    ///
-    /// # Errors
-    /// The errno with which the call fails instead of being made.
-    fn before(&self, call: Call) -> Result<(), Errno>;
-
-    /// How many bytes of a write that is let through are taken, at least one: a disk that fills up takes a part.
-    fn room(&self) -> usize {
-        usize::MAX
-    }
-}
+pub use self::observer::{Call, Effect, Observer};
+use crate::sys::writeback;
 
 /// Where a backing object is found.
 #[derive(Debug, Clone, Copy)]
@@ -116,6 +75,12 @@ impl Backing {
             .map_or(usize::MAX, |observer| observer.room().max(1))
     }
 
+    fn done(&self, effect: Effect<'_>) {
+        if let Some(observer) = &self.0 {
+            observer.done(effect);
+        }
+    }
+
     pub(super) fn open(
         &self,
         directory: impl AsFd,
@@ -126,7 +91,17 @@ impl Backing {
         self.gate(Call::Open)?;
         // Not even a named pipe that somebody put in a file's place keeps us waiting.
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        retry_on_intr(|| fs::openat(&directory, name, flags, Mode::from_raw_mode(mode)))
+        let file =
+            retry_on_intr(|| fs::openat(&directory, name, flags, Mode::from_raw_mode(mode)))?;
+        if flags.contains(OFlags::CREATE) {
+            let directory = directory.as_fd();
+            self.done(Effect::Made { directory, name });
+        }
+        if flags.contains(OFlags::TRUNC) {
+            let (file, length) = (file.as_fd(), 0);
+            self.done(Effect::Resized { file, length });
+        }
+        Ok(file)
     }
 
     /// Opens again what an O_PATH descriptor refers to.
@@ -151,55 +126,82 @@ impl Backing {
 
     pub(super) fn make_directory(&self, directory: impl AsFd, name: &CStr, mode: u32) -> Io<()> {
         self.gate(Call::Make)?;
-        fs::mkdirat(directory, name, Mode::from_raw_mode(mode))
+        fs::mkdirat(&directory, name, Mode::from_raw_mode(mode))?;
+        let directory = directory.as_fd();
+        self.done(Effect::Made { directory, name });
+        Ok(())
     }
 
     pub(super) fn make_node(
         &self,
-        at: impl AsFd,
+        directory: impl AsFd,
         name: &CStr,
         kind: FileType,
         mode: u32,
         device: u64,
     ) -> Io<()> {
         self.gate(Call::Make)?;
-        fs::mknodat(at, name, kind, Mode::from_raw_mode(mode), device)
+        fs::mknodat(&directory, name, kind, Mode::from_raw_mode(mode), device)?;
+        let directory = directory.as_fd();
+        self.done(Effect::Made { directory, name });
+        Ok(())
     }
 
     pub(super) fn make_symlink(&self, target: &str, directory: impl AsFd, name: &CStr) -> Io<()> {
         self.gate(Call::Make)?;
-        fs::symlinkat(target, directory, name)
+        fs::symlinkat(target, &directory, name)?;
+        let directory = directory.as_fd();
+        self.done(Effect::Made { directory, name });
+        Ok(())
     }
 
     pub(super) fn link(&self, at: At<'_>, directory: impl AsFd, name: &CStr) -> Io<()> {
         self.gate(Call::Make)?;
         match at {
-            At::Name(from, old) => fs::linkat(from, old, directory, name, AtFlags::empty()),
-            At::Fd(_) => fs::linkat(fs::CWD, at.path(), directory, name, AtFlags::SYMLINK_FOLLOW),
-        }
+            At::Name(from, old) => fs::linkat(from, old, &directory, name, AtFlags::empty()),
+            At::Fd(_) => fs::linkat(
+                fs::CWD,
+                at.path(),
+                &directory,
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            ),
+        }?;
+        let directory = directory.as_fd();
+        self.done(Effect::Linked { directory, name });
+        Ok(())
     }
 
     pub(super) fn remove(&self, directory: impl AsFd, name: &CStr) -> Io<()> {
         self.gate(Call::Remove)?;
-        fs::unlinkat(directory, name, AtFlags::empty())
+        fs::unlinkat(&directory, name, AtFlags::empty())?;
+        let directory = directory.as_fd();
+        self.done(Effect::Removed { directory, name });
+        Ok(())
     }
 
     pub(super) fn remove_directory(&self, directory: impl AsFd, name: &CStr) -> Io<()> {
         self.gate(Call::Remove)?;
-        fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
+        fs::unlinkat(&directory, name, AtFlags::REMOVEDIR)?;
+        let directory = directory.as_fd();
+        self.done(Effect::Removed { directory, name });
+        Ok(())
     }
 
     pub(super) fn rename(
         &self,
-        (from, name): (BorrowedFd<'_>, &CStr),
-        (to, new_name): (BorrowedFd<'_>, &CStr),
+        from: (BorrowedFd<'_>, &CStr),
+        to: (BorrowedFd<'_>, &CStr),
         flags: RenameFlags,
     ) -> Io<()> {
         self.gate(Call::Rename)?;
         if flags.is_empty() {
-            return fs::renameat(from, name, to, new_name);
+            fs::renameat(from.0, from.1, to.0, to.1)?;
+        } else {
+            fs::renameat_with(from.0, from.1, to.0, to.1, flags)?;
         }
-        fs::renameat_with(from, name, to, new_name, flags)
+        self.done(Effect::Renamed { from, to, flags });
+        Ok(())
     }
 
     pub(super) fn read_link(&self, at: At<'_>) -> Io<CString> {
@@ -255,7 +257,10 @@ impl Backing {
             let rest = &rest[..rest.len().min(self.room())];
             match retry_on_intr(|| rustix::io::pwrite(&fd, rest, offset + done as u64))? {
                 0 => return Err(Errno::IO),
-                written => done += written,
+                written => {
+                    self.wrote(fd.as_fd(), offset + done as u64, &rest[..written]);
+                    done += written;
+                }
             }
         }
         Ok(())
@@ -283,6 +288,7 @@ impl Backing {
             match written? {
                 0 => return Err(Errno::IO),
                 written => {
+                    self.wrote_vectored(fd.as_fd(), offset + done as u64, buffers, written);
                     done += written;
                     IoSlice::advance_slices(&mut buffers, written);
                 }
@@ -291,9 +297,35 @@ impl Backing {
         Ok(())
     }
 
+    fn wrote(&self, file: BorrowedFd<'_>, offset: u64, data: &[u8]) {
+        self.done(Effect::Wrote { file, offset, data });
+    }
+
+    /// The first `written` bytes of the buffers.
+    fn wrote_vectored(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        buffers: &[IoSlice<'_>],
+        written: usize,
+    ) {
+        let mut done = 0;
+        for buffer in buffers {
+            let part = &buffer[..buffer.len().min(written - done)];
+            if part.is_empty() {
+                return;
+            }
+            self.wrote(file, offset + done as u64, part);
+            done += part.len();
+        }
+    }
+
     pub(super) fn truncate(&self, fd: impl AsFd, length: u64) -> Io<()> {
         self.gate(Call::Resize)?;
-        retry_on_intr(|| fs::ftruncate(&fd, length))
+        retry_on_intr(|| fs::ftruncate(&fd, length))?;
+        let file = fd.as_fd();
+        self.done(Effect::Resized { file, length });
+        Ok(())
     }
 
     pub(super) fn allocate(
@@ -304,7 +336,13 @@ impl Backing {
         length: u64,
     ) -> Io<()> {
         self.gate(Call::Resize)?;
-        retry_on_intr(|| fs::fallocate(&fd, flags, offset, length))
+        retry_on_intr(|| fs::fallocate(&fd, flags, offset, length))?;
+        self.done(Effect::Allocated {
+            file: fd.as_fd(),
+            flags,
+            range: (offset, length),
+        });
+        Ok(())
     }
 
     /// The next offset at or after `offset` that holds data; `None` past the last.
@@ -317,6 +355,12 @@ impl Backing {
         }
     }
 
+    /// Drops the first `length` bytes of a file from the page cache, where they have not been changed.
+    pub(super) fn drop_cached(&self, fd: impl AsFd, length: u64) {
+        // Advice: nothing depends on whether it is taken but how exact an answer is.
+        let _ = fs::fadvise(fd, 0, NonZeroU64::new(length), fs::Advice::DontNeed);
+    }
+
     pub(super) fn sync(&self, fd: impl AsFd, data_only: bool) -> Io<()> {
         self.gate(Call::Sync)?;
         retry_on_intr(|| {
@@ -325,12 +369,35 @@ impl Backing {
             } else {
                 fs::fsync(&fd)
             }
-        })
+        })?;
+        let file = fd.as_fd();
+        self.done(Effect::Synced { file, data_only });
+        Ok(())
+    }
+
+    /// Sends what was written to the device, so that it precedes the changes of metadata that follow. Where the backing
+    /// filesystem keeps that order this is far cheaper than [`Backing::sync`], which has to follow where something was promised.
+    pub(super) fn write_back(&self, fd: impl AsFd) -> Io<()> {
+        self.gate(Call::Sync)?;
+        let file = fd.as_fd();
+        // These have the new length in their journal before a write-back ends. btrfs has not: there it takes a sync.
+        const KEEP_ORDER: [u64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994]; // ext4, xfs, tmpfs: statfs(2)
+        let keeps_order = KEEP_ORDER.contains(&(fs::fstatfs(file)?.f_type as u64));
+        if !keeps_order || retry_on_intr(|| writeback::write_back(file)).is_err() {
+            retry_on_intr(|| fs::fdatasync(file))?;
+        }
+        self.done(Effect::Synced {
+            file,
+            data_only: true,
+        });
+        Ok(())
     }
 
     pub(super) fn sync_filesystem(&self, fd: impl AsFd) -> Io<()> {
         self.gate(Call::Sync)?;
-        retry_on_intr(|| fs::syncfs(&fd))
+        retry_on_intr(|| fs::syncfs(&fd))?;
+        self.done(Effect::SyncedAll);
+        Ok(())
     }
 
     pub(super) fn set_mode(&self, at: At<'_>, mode: u32) -> Io<()> {
@@ -350,7 +417,9 @@ impl Backing {
                 )
             }
             At::Fd(_) => fs::chmodat(fs::CWD, at.path(), mode, AtFlags::empty()),
-        }
+        }?;
+        self.done(Effect::Changed(at));
+        Ok(())
     }
 
     pub(super) fn set_owner(&self, at: At<'_>, uid: Option<u32>, gid: Option<u32>) -> Io<()> {
@@ -361,7 +430,9 @@ impl Backing {
                 fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
             }
             At::Fd(fd) => fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH),
-        }
+        }?;
+        self.done(Effect::Changed(at));
+        Ok(())
     }
 
     pub(super) fn set_times(&self, at: At<'_>, times: &Timestamps) -> Io<()> {
@@ -371,7 +442,9 @@ impl Backing {
                 fs::utimensat(directory, name, times, AtFlags::SYMLINK_NOFOLLOW)
             }
             At::Fd(_) => fs::utimensat(fs::CWD, at.path(), times, AtFlags::empty()),
-        }
+        }?;
+        self.done(Effect::Changed(at));
+        Ok(())
     }
 
     /// The value of an attribute.
@@ -405,7 +478,10 @@ impl Backing {
         match at {
             At::Name(..) => fs::lsetxattr(at.path(), name, value, flags),
             At::Fd(_) => fs::setxattr(at.path(), name, value, flags),
-        }
+        }?;
+        let value = Some(value);
+        self.done(Effect::Attribute { at, name, value });
+        Ok(())
     }
 
     pub(super) fn remove_xattr(&self, at: At<'_>, name: &CStr) -> Io<()> {
@@ -413,7 +489,10 @@ impl Backing {
         match at {
             At::Name(..) => fs::lremovexattr(at.path(), name),
             At::Fd(_) => fs::removexattr(at.path(), name),
-        }
+        }?;
+        let value = None;
+        self.done(Effect::Attribute { at, name, value });
+        Ok(())
     }
 }
 

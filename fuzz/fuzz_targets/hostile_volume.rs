@@ -1,0 +1,3 @@
+#![no_main]
+
+cmkfs_fuzz::fuzz!(cmkfs_fuzz::targets::hostile::volume, 64 << 20);

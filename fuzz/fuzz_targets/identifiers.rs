@@ -1,0 +1,3 @@
+#![no_main]
+
+cmkfs_fuzz::fuzz!(cmkfs_fuzz::targets::text::identifiers);
