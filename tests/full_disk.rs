@@ -1,47 +1,79 @@
 //! A volume on a real small filesystem, in a loop device, filled to the brim through a real mount, again and again: what was
-//! acknowledged reads back, a full disk can be emptied and its files overwritten and cut, and all space comes back.
+//! acknowledged reads back, a full disk can be emptied and its files overwritten and cut, and all space comes back. And the
+//! same where it is not the disk that is full, but the quota of a user.
 //!
 //! `CMKFS_FILLINGS` says how often each filesystem is filled, twice where it says nothing. Needs root, loop devices,
-//! mkfs.ext4 and mkfs.xfs.
+//! mkfs.ext4, mkfs.xfs and mkfs.btrfs.
 
 mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cmkfs::volume::lock::holder;
 use common::{Volume, eventually, succeed};
+use rustix::fs::FallocateFlags;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal};
 
 /// Of what a whole file is made.
 const PIECE: usize = 1 << 20;
 
+/// A filesystem of Linux, and how it is made and mounted.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    megabytes: u64,
+    made: &'static [&'static str],
+    /// Not the disk is full, but what it grants.
+    quota: bool,
+}
+
+/// How much of a disk is left to fill, in bytes.
+const ROOM: u64 = 60 << 20;
+/// How much of one is granted where there is a quota.
+const QUOTA: &str = "60M";
+
 /// A filesystem of its own in a loop device, mounted where a volume keeps its ciphertext; gone when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn new(folder: &Path, kind: &str, megabytes: u64) -> Self {
+    fn new(folder: &Path, kind: Kind) -> Self {
         assert!(
             Path::new("/dev/loop-control").exists(),
             "this test needs loop devices: run `modprobe loop` as root; in a container, give it /dev/loop-control"
         );
         let image = folder.join("image");
         let file = File::create(&image).unwrap();
-        file.set_len(megabytes << 20).unwrap();
-        succeed(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
+        file.set_len(kind.megabytes << 20).unwrap();
+        let mut mkfs = Command::new(format!("mkfs.{}", kind.name));
+        succeed(mkfs.arg("-q").args(kind.made).arg(&image));
         let at = folder.join("disk");
         fs::create_dir(&at).unwrap();
         succeed(
             Command::new("mount")
-                .args(["-o", "loop"])
+                .args(["-t", kind.name, "-o", "loop"])
                 .arg(&image)
                 .arg(&at),
         );
-        Self(at)
+        let disk = Self(at);
+        if kind.quota {
+            for arguments in [&["quota", "enable"][..], &["qgroup", "limit", QUOTA]] {
+                succeed(Command::new("btrfs").args(arguments).arg(&disk.0));
+            }
+        } else {
+            // Filled quickly, however small a filesystem may be.
+            let ballast = File::create(disk.0.join("ballast")).unwrap();
+            let length = disk.free().saturating_sub(ROOM);
+            if length > 0 {
+                rustix::fs::fallocate(&ballast, FallocateFlags::empty(), 0, length).unwrap();
+            }
+        }
+        disk
     }
 
     fn free(&self) -> u64 {
@@ -72,21 +104,31 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The content of a file at a version; every page tells which it is.
-fn content(file: usize, version: u64, length: usize) -> Vec<u8> {
-    let page = |n: usize| {
-        let seed =
-            ((file as u64) << 40 ^ version << 20 ^ n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (0..512).flat_map(move |word: u64| (seed ^ word | 1).to_le_bytes())
-    };
-    let mut content: Vec<u8> = (0..length.div_ceil(4096)).flat_map(page).collect();
-    content.truncate(length);
-    content
+/// A page of a file at a version: it tells which it is.
+fn page(file: usize, version: u64, n: usize) -> impl Iterator<Item = u8> {
+    let seed = ((file as u64) << 40 ^ version << 20 ^ n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (0..512).flat_map(move |word: u64| (seed ^ word | 1).to_le_bytes())
+}
+
+/// A part of the content of a file at a version.
+fn content(file: usize, version: u64, part: Range<usize>) -> Vec<u8> {
+    let pages = part.start / 4096..part.end.div_ceil(4096);
+    pages
+        .clone()
+        .flat_map(|n| page(file, version, n))
+        .skip(part.start - pages.start * 4096)
+        .take(part.len())
+        .collect()
 }
 
 /// There is no room, and nothing else is wrong.
-fn is_full(error: &io::Error) -> bool {
-    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+fn is_full(error: &io::Error, kind: Kind) -> bool {
+    let expected = if kind.quota {
+        ErrorKind::QuotaExceeded
+    } else {
+        ErrorKind::StorageFull
+    };
+    assert_eq!(error.kind(), expected, "{error}");
     true
 }
 
@@ -110,17 +152,12 @@ impl Known {
             found.len(),
             self.length
         );
-        let versions: Vec<_> = self
-            .versions
-            .iter()
-            .map(|version| content(self.number, *version, self.length))
-            .collect();
         for at in (0..self.length).step_by(4096) {
-            let end = self.length.min(at + 4096);
+            let part = at..self.length.min(at + 4096);
+            let is_known =
+                |version: &u64| content(self.number, *version, part.clone()) == found[part.clone()];
             assert!(
-                versions
-                    .iter()
-                    .any(|version| version[at..end] == found[at..end]),
+                self.versions.iter().any(is_known),
                 "{when}: {:?} at {at}",
                 self.path
             );
@@ -129,12 +166,12 @@ impl Known {
 }
 
 /// Writes whole files until there is no room; those that were synced.
-fn fill(folder: &Path, round: u64, length: usize) -> Vec<Known> {
+fn fill(folder: &Path, kind: Kind, round: u64, length: usize) -> Vec<Known> {
     let mut known = Vec::new();
     for number in 0.. {
         let path = folder.join(format!("{length}-{number}"));
         let made = File::create(&path).and_then(|file| {
-            file.write_all_at(&content(number, round, length), 0)?;
+            file.write_all_at(&content(number, round, 0..length), 0)?;
             file.sync_all()
         });
         match made {
@@ -144,7 +181,7 @@ fn fill(folder: &Path, round: u64, length: usize) -> Vec<Known> {
                 length,
                 versions: vec![round],
             }),
-            Err(error) if is_full(&error) => return known,
+            Err(error) if is_full(&error, kind) => return known,
             Err(_) => unreachable!(),
         }
     }
@@ -152,7 +189,7 @@ fn fill(folder: &Path, round: u64, length: usize) -> Vec<Known> {
 }
 
 /// Appends to one file until there is no room, syncing now and then.
-fn fill_by_appending(folder: &Path, round: u64) -> Known {
+fn fill_by_appending(folder: &Path, kind: Kind, round: u64) -> Known {
     let path = folder.join("appended");
     let file = File::create(&path).unwrap();
     let mut known = Known {
@@ -161,12 +198,10 @@ fn fill_by_appending(folder: &Path, round: u64) -> Known {
         length: 0,
         versions: vec![round],
     };
-    // Large enough that any of these disks ends before.
-    let whole = content(77, round, 64 << 20);
     let mut at = 0;
     loop {
-        let part = &whole[at % whole.len()..][..30_000];
-        let done = file.write_all_at(part, at as u64).and_then(|()| {
+        let part = content(77, round, at..at + 30_000);
+        let done = file.write_all_at(&part, at as u64).and_then(|()| {
             if at / 30_000 % 20 == 19 {
                 file.sync_data()
             } else {
@@ -177,7 +212,7 @@ fn fill_by_appending(folder: &Path, round: u64) -> Known {
         match done {
             Ok(()) if at / 30_000 % 20 == 0 => known.length = at,
             Ok(()) => {}
-            Err(error) if is_full(&error) => return known,
+            Err(error) if is_full(&error, kind) => return known,
             Err(_) => unreachable!(),
         }
     }
@@ -185,13 +220,13 @@ fn fill_by_appending(folder: &Path, round: u64) -> Known {
 
 /// Overwrites a file as often as the disk is full, in its middle and as a whole: each page is old or new, and new where
 /// that was acknowledged.
-fn overwrite(known: &mut Known, version: u64) {
+fn overwrite(known: &mut Known, kind: Kind, version: u64) {
     let file = OpenOptions::new().write(true).open(&known.path).unwrap();
-    let new = content(known.number, version, known.length);
+    let new = content(known.number, version, 0..known.length);
     let done = file.write_all_at(&new, 0).and_then(|()| file.sync_all());
     match done {
         Ok(()) => known.versions = vec![version],
-        Err(error) if is_full(&error) => known.versions.push(version),
+        Err(error) if is_full(&error, kind) => known.versions.push(version),
         Err(_) => unreachable!(),
     }
 }
@@ -210,7 +245,8 @@ fn check_all(known: &[Known], when: &str) {
     }
 }
 
-fn fill_again_and_again(kind: &str, megabytes: u64) {
+fn fill_again_and_again(kind: Kind) {
+    let name = kind.name;
     assert!(
         rustix::process::geteuid().is_root(),
         "this test mounts filesystems: run it as root"
@@ -218,7 +254,7 @@ fn fill_again_and_again(kind: &str, megabytes: u64) {
     let fillings = std::env::var("CMKFS_FILLINGS").ok();
     let fillings: u64 = fillings.map_or(2, |text| text.parse().expect("a number"));
     let volume = Volume::bare(None);
-    let disk = SmallDisk::new(volume.folder(), kind, megabytes);
+    let disk = SmallDisk::new(volume.folder(), kind);
     let cipher = disk.0.join("cipher").to_string_lossy().into_owned();
     volume.succeed(&["init", &cipher]);
     fs::create_dir(volume.mountpoint()).unwrap();
@@ -242,18 +278,18 @@ fn fill_again_and_again(kind: &str, megabytes: u64) {
     let (clean, free) = (disk.listing(), disk.free());
     let mut overwritten = (0, 0);
     for round in 0..fillings {
-        let when = |what: &str| format!("{kind}, filling {round}, {what}");
+        let when = |what: &str| format!("{name}, filling {round}, {what}");
         // Pieces of a size that ends in the middle of one, then small files into what is left; or one file that grows.
         let mut known = match round % 2 {
-            0 => fill(&folder, round, 5 * PIECE + 1234),
-            _ => vec![fill_by_appending(&folder, round)],
+            0 => fill(&folder, kind, round, 5 * PIECE + 1234),
+            _ => vec![fill_by_appending(&folder, kind, round)],
         };
-        known.extend(fill(&folder, round, 100_000));
-        known.extend(fill(&folder, round, 3000));
+        known.extend(fill(&folder, kind, round, 100_000));
+        known.extend(fill(&folder, kind, round, 3000));
         check_all(&known, &when("full"));
         // On the full disk: overwriting, and cutting.
         for known in known.iter_mut().take(3) {
-            overwrite(known, 1000 + round);
+            overwrite(known, kind, 1000 + round);
             match known.versions.len() {
                 1 => overwritten.0 += 1,
                 _ => overwritten.1 += 1,
@@ -294,17 +330,55 @@ fn fill_again_and_again(kind: &str, megabytes: u64) {
         );
     }
     println!(
-        "{kind}: filled {fillings} times; {overwritten:?} overwrites succeeded and found no room"
+        "{name}: filled {fillings} times; {overwritten:?} overwrites succeeded and found no room"
     );
     volume.unmount();
 }
 
+const EXT4: Kind = Kind {
+    name: "ext4",
+    megabytes: 72,
+    made: &["-b", "4096"],
+    quota: false,
+};
+
+const BTRFS: Kind = Kind {
+    name: "btrfs",
+    megabytes: 300,
+    made: &[],
+    quota: false,
+};
+
 #[test]
 fn a_full_ext4_loses_nothing_and_can_be_emptied() {
-    fill_again_and_again("ext4", 64);
+    fill_again_and_again(EXT4);
+}
+
+#[test]
+fn a_full_ext4_of_small_blocks_loses_nothing_and_can_be_emptied() {
+    let made = &["-b", "1024"];
+    fill_again_and_again(Kind { made, ..EXT4 });
 }
 
 #[test]
 fn a_full_xfs_loses_nothing_and_can_be_emptied() {
-    fill_again_and_again("xfs", 300);
+    fill_again_and_again(Kind {
+        name: "xfs",
+        megabytes: 300,
+        made: &[],
+        quota: false,
+    });
+}
+
+#[test]
+fn a_full_btrfs_loses_nothing_and_can_be_emptied() {
+    fill_again_and_again(BTRFS);
+}
+
+#[test]
+fn a_full_quota_loses_nothing_and_can_be_emptied() {
+    fill_again_and_again(Kind {
+        quota: true,
+        ..BTRFS
+    });
 }

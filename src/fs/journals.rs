@@ -23,6 +23,8 @@ pub struct Journals {
     directory: OnceLock<OwnedFd>,
     /// The directory was made, and its name may not be on the disk.
     is_new: AtomicBool,
+    /// There may be journals of files that nobody has open.
+    may_be_left: AtomicBool,
 }
 
 impl Journals {
@@ -32,7 +34,34 @@ impl Journals {
             root,
             directory: OnceLock::new(),
             is_new: AtomicBool::new(false),
+            may_be_left: AtomicBool::new(false),
         }
+    }
+
+    /// Looks whether an earlier process has left journals.
+    pub fn look(&self, backing: &Backing) -> Io<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let listing = match backing.open(&self.root, &own_name(JOURNAL_DIRECTORY), flags, 0) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => rustix::fs::Dir::new(opened?)?,
+        };
+        for entry in listing {
+            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                self.note_left();
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file was let go of that is not sealed: its journal, if it has one, stays.
+    pub fn note_left(&self) {
+        self.may_be_left.store(true, Ordering::Release);
+    }
+
+    /// There may be journals of files that nobody has open.
+    pub fn may_be_left(&self) -> bool {
+        self.may_be_left.load(Ordering::Acquire)
     }
 
     fn directory(&self, backing: &Backing) -> Io<&OwnedFd> {

@@ -3,7 +3,7 @@
 //! that was acknowledged is lost; what the database and git had committed is there; everything can be removed, and nothing
 //! piles up.
 //!
-//! `CMKFS_KILLS` says how many rounds, twelve where it says nothing.
+//! `CMKFS_KILLS` says how many rounds, twelve where it says nothing; `CMKFS_LOAD` names one kind of load, to kill that alone.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -130,6 +130,10 @@ fn a_daemon_killed_at_any_instant_of_a_mixed_load_loses_nothing() {
         ("database", Box::new(programs::Database::default())),
         ("git", Box::new(programs::Git::default())),
     ];
+    if let Ok(only) = std::env::var("CMKFS_LOAD") {
+        loads.retain(|(name, _)| *name == only);
+        assert!(!loads.is_empty(), "there is no load {only}");
+    }
     let (mut acknowledged, mut most) = (0, Leftovers::default());
     for count in 0..rounds {
         if count % ROUNDS_TO_REMOVAL == 0 {

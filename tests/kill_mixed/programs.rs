@@ -147,7 +147,14 @@ impl Load for Git {
         let output = git(folder, &["fsck", "--full", "--strict"])
             .output()
             .unwrap();
-        assert!(output.status.success(), "git fsck: {output:?}");
+        assert!(
+            output.status.success(),
+            "git fsck: {}\n{}{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            described(&folder.join(".git"))
+        );
         if let Some(commit) = &self.committed {
             succeed(&mut git(
                 folder,
@@ -157,6 +164,26 @@ impl Load for Git {
         // What is checked out need not have been synced; what is committed was.
         succeed(&mut git(folder, &["reset", "-q", "--hard"]));
     }
+}
+
+/// What lies in a repository, to find out what is wrong with it.
+fn described(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &described(&path);
+            continue;
+        }
+        let content = std::fs::read(&path);
+        let length = content.as_ref().map(Vec::len);
+        text += &format!("{}: {length:?} bytes\n", path.display());
+        let is_text = !path.to_string_lossy().contains("/objects/");
+        if let (Ok(content), true) = (content, is_text) {
+            text += &format!("  {}\n", content.escape_ascii());
+        }
+    }
+    text
 }
 
 /// Rotates the key and rewraps everything, or gives everything new data keys, every few rounds.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +20,7 @@ use crate::crypto::object::ObjectKeys;
 use crate::format::journal::{self, BLOCKS_MAX, ENTRIES_AT, RecordHead};
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
 use crate::format::slot::{ENTRY_LEN, Entry};
+use crate::fs::backing::At;
 use crate::fs::core::Core;
 use crate::fs::error::{Damage, FsResult};
 use crate::fs::object::Object;
@@ -49,6 +50,8 @@ pub struct JournalFile {
     fd: OwnedFd,
     /// Its name is on the disk.
     named: AtomicBool,
+    /// It has lost its name, because its file has.
+    nameless: AtomicBool,
 }
 
 /// What was recorded of a block at some moment.
@@ -71,7 +74,8 @@ impl JournalFile {
     /// Puts the records on the disk.
     pub fn sync(&self, core: &Core) -> Result<(), Errno> {
         core.backing.sync(&self.fd, true)?;
-        if let (false, Some(journals)) = (self.named.load(Ordering::Acquire), &core.journals) {
+        let is_done = self.named.load(Ordering::Acquire) || self.nameless.load(Ordering::Acquire);
+        if let (false, Some(journals)) = (is_done, &core.journals) {
             journals.sync(&core.backing)?;
             self.named.store(true, Ordering::Release);
         }
@@ -86,6 +90,7 @@ impl Journal {
             file: Arc::new(JournalFile {
                 fd,
                 named: AtomicBool::new(false),
+                nameless: AtomicBool::new(false),
             }),
             end: 0,
             pending: BTreeMap::new(),
@@ -383,6 +388,21 @@ impl Inner {
                 None => journal.pending.remove(&block),
             };
             journal.closed = true;
+        }
+    }
+
+    /// Takes its name from the journal of a file that has none any more.
+    pub(super) fn unname_journal(&self, core: &Core) {
+        let (Some(journal), Some(journals)) = (&self.journal, &core.journals) else {
+            return;
+        };
+        if journal.file.nameless.load(Ordering::Acquire) {
+            return;
+        }
+        let stat = core.backing.stat(At::Fd(self.fd.as_fd()));
+        if stat.is_ok_and(|stat| stat.st_nlink == 0) {
+            journals.remove(&core.backing, journal.object);
+            journal.file.nameless.store(true, Ordering::Release);
         }
     }
 

@@ -2,6 +2,7 @@
 //! places, slots on the disk first.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -107,13 +108,7 @@ impl OpenFile {
 
     /// Makes sure of the room in their places for blocks that are longer than what lies there: what is recorded can be brought
     /// there on a full disk as well, and the file be cut.
-    fn reserve(
-        &self,
-        core: &Core,
-        inner: &Inner,
-        first: u64,
-        entries: &[Entry],
-    ) -> FsResult<()> {
+    fn reserve(&self, core: &Core, inner: &Inner, first: u64, entries: &[Entry]) -> FsResult<()> {
         for (entry, block) in entries.iter().zip(first..) {
             let (held, needed) = (
                 self.held_in_place(core, inner, block)?,
@@ -173,7 +168,11 @@ impl OpenFile {
             return Err(Errno::IO);
         };
         inner.journaled += 1;
-        journal.append(core, inner.stored.epoch, first, entries, sealed)
+        journal.append(core, inner.stored.epoch, first, entries, sealed)?;
+        if self.nameless.load(Ordering::Acquire) {
+            inner.unname_journal(core);
+        }
+        Ok(())
     }
 
     /// Where there is no room for a journal: slots, on the disk, then data. A torn page would still lose a block.

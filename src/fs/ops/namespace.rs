@@ -298,6 +298,20 @@ impl FileSystem {
         name: &CStr,
         remove: impl FnOnce() -> Result<(), Errno>,
     ) -> FsResult<()> {
+        let losing = self.losing(stat, At::Name(directory, name));
+        self.taken_from(parent, stat, directory, name, remove)?;
+        self.lost(losing);
+        Ok(())
+    }
+
+    fn taken_from(
+        &self,
+        parent: &Arc<Inode>,
+        stat: &Stat,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        remove: impl FnOnce() -> Result<(), Errno>,
+    ) -> FsResult<()> {
         let Some(inode) = self.inodes.find(BackingId::of(stat)) else {
             return Ok(remove()?);
         };

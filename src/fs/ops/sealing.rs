@@ -1,7 +1,6 @@
 //! What happens in the background: files that were closed are sealed once the backing filesystem has been synced.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,9 @@ use crate::sync::{Mutex, MutexGuard};
 use rustix::fs::OFlags;
 
 use super::FileSystem;
-use crate::fs::backing::At;
 use crate::fs::error::FsResult;
 use crate::fs::inodes::Inode;
-use crate::fs::types::{FileKind, NodeId};
+use crate::fs::types::NodeId;
 use crate::sys::heap;
 
 /// How long a closed file waits for its seal, so that one sync of the backing filesystem serves many.
@@ -41,6 +39,11 @@ impl Sealer {
         let mut waiting = self.waiting.lock();
         waiting.since.get_or_insert_with(Instant::now);
         waiting.inodes.insert(inode.node, inode);
+    }
+
+    /// The file is not to be sealed any more. Says whether it waited.
+    pub fn take_back(&self, node: NodeId) -> bool {
+        self.waiting.lock().inodes.remove(&node).is_some()
     }
 
     /// More files wait than descriptors should be spent on.
@@ -147,44 +150,18 @@ impl FileSystem {
             let mut slot = inode.file.lock();
             // Unless it was opened again, or waits again. One that could not be sealed is recovered when it is opened.
             if slot.handles == 0 && !self.sealer.waiting.lock().inodes.contains_key(&inode.node) {
-                slot.file = None;
+                let file = slot.file.take();
+                if let (true, Some(journals)) = (
+                    file.is_some_and(|file| file.unsealed().is_some()),
+                    &self.core.journals,
+                ) {
+                    journals.note_left();
+                }
             }
             drop(slot);
             self.inodes.let_go(inode);
         }
         synced
-    }
-
-    /// Gives up a file that waits for its seal, and that nobody can open any more: what it takes on the disk is free at
-    /// once, not only after the wait. Called when the transport has forgotten it, and when its last handle was closed:
-    /// either may come first.
-    pub(super) fn give_up_removed(&self, node: NodeId) {
-        let Ok(inode) = self.inodes.get(node) else {
-            return;
-        };
-        if !inode.is_forgotten() || inode.kind != FileKind::File {
-            return;
-        }
-        let pin = inode.place.read().pin.clone();
-        let stat = |pin: Arc<OwnedFd>| self.core.backing.stat(At::Fd(pin.as_fd())).ok();
-        // It may have other names than the one it was known by.
-        if pin.and_then(stat).is_none_or(|stat| stat.st_nlink > 0) {
-            return;
-        }
-        // Without the turn, which can take long: a seal that is under way goes to a file that nobody can open anew.
-        let Some(waiting) = self.sealer.waiting.lock().inodes.remove(&node) else {
-            return;
-        };
-        drop(waiting);
-        {
-            let mut slot = inode.file.lock();
-            if slot.handles == 0
-                && let Some(file) = slot.file.take()
-            {
-                file.discard(&self.core);
-            }
-        }
-        self.inodes.let_go(inode);
     }
 
     /// Puts everything of the backing filesystem on the disk.
