@@ -105,6 +105,10 @@ fn git(folder: &Path, arguments: &[&str]) -> Command {
 impl Load for Git {
     fn begin(&mut self, folder: &Path) {
         succeed(&mut git(folder, &["init", "-q", "."]));
+        // `git reset` in a repository without a commit makes an index of a tree that is not there: `git fsck` minds.
+        std::fs::write(folder.join("first"), "first").unwrap();
+        succeed(&mut git(folder, &["add", "-A"]));
+        succeed(&mut git(folder, &["commit", "-q", "-m", "m"]));
         self.committed = None;
     }
 
@@ -178,7 +182,8 @@ fn described(directory: &Path) -> String {
         let content = std::fs::read(&path);
         let length = content.as_ref().map(Vec::len);
         text += &format!("{}: {length:?} bytes\n", path.display());
-        let is_text = !path.to_string_lossy().contains("/objects/");
+        let path = path.to_string_lossy();
+        let is_text = !path.contains("/objects/") && !path.contains("/hooks/");
         if let (Ok(content), true) = (content, is_text) {
             text += &format!("  {}\n", content.escape_ascii());
         }
