@@ -4,9 +4,9 @@
 //!   all changes up to the cut, those before some point are there and those after it are not (`Order::Journal`, as ext4, xfs
 //!   and btrfs do). A sync of an object moves that point behind the last change of this object and no further. Or, weaker
 //!   than any of them, each change is there or not by itself, but for those of the same name or object, which keep their
-//!   order, and that what is removed, a directory that moves, and whatever moves to another directory wait for all that came
-//!   before (`Order::Loose`); a sync
-//!   then forces the object's own changes alone, and the making of a new file.
+//!   order, that what is removed waits for what came before in its directory, and that a directory that moves, and whatever moves
+//!   to another directory, wait for all that came before (`Order::Loose`); a sync then forces the object's own changes alone,
+//!   and the making of a new file.
 //! - **Data** that was written and not synced is there or not page by page, each page as it was after any of its writes since
 //!   the last sync of the file: a write over what is allocated already waits for no journal. With `torn`, a page may be put
 //!   together of two versions, sector by sector.
@@ -245,7 +245,6 @@ impl Cutter<'_> {
                 || event.inode().is_some_and(|id| inodes.contains(&id));
             there[at] |= made || needed;
             let last = match event {
-                Event::Remove(..) => true,
                 Event::Rename {
                     from, to, moved, ..
                 } => from.0 != to.0 || self.history.objects[*moved].kind == Kind::Directory,
@@ -253,6 +252,19 @@ impl Cutter<'_> {
             };
             if there[at] && last {
                 there[..at].fill(true);
+            }
+            if there[at]
+                && let Event::Remove((directory, _), _) = event
+            {
+                let is_beside = |event: &Event| {
+                    event
+                        .dentries()
+                        .iter()
+                        .any(|(parent, _)| parent == directory)
+                };
+                for (event, there) in self.events[..at].iter().zip(&mut there) {
+                    *there |= is_beside(event);
+                }
             }
             if there[at] {
                 dentries.extend(event.dentries());

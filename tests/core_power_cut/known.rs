@@ -47,6 +47,22 @@ fn known() -> Vec<(&'static str, Vec<Operation>)> {
             "a hole that is filled as the file grows",
             vec![Create(f), Truncate(f, 1), Sync(f, false), Write(f, 0, 2)],
         ),
+        (
+            "a journal that goes before its file does",
+            vec![
+                Create(f),
+                Write(f, 0, 100),
+                Create("g"),
+                Write("g", 0, 100),
+                SyncDirectory(""),
+                Sync("g", false),
+                Write(f, 0, 50),
+                Sync(f, false),
+                Unlink(f),
+                Write("g", 0, 50),
+                Sync("g", false),
+            ],
+        ),
     ]
 }
 

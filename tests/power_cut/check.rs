@@ -65,14 +65,7 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
             .names
             .get(name)
             .is_some_and(|choice| choice.all().iter().any(Option::is_some));
-        // btrfs brings names back by which a file was synced before it was renamed, without cmkfs as well.
-        let was = || {
-            known
-                .former
-                .get(name)
-                .is_some_and(|former| !former.is_empty())
-        };
-        if !(may_be || model.names_return && was()) {
+        if !may_be && model.returning(id, name).is_empty() {
             report(
                 problems,
                 path,
@@ -129,12 +122,18 @@ fn folder(problems: &mut Vec<Problem>, path: &Path, model: &Model, id: Id, durab
             Kind::Folder => metadata.is_dir(),
             Kind::Symlink(_) => metadata.is_symlink(),
         };
+        let returning = if durable {
+            &[]
+        } else {
+            model.returning(id, name)
+        };
         // The one of those that may be there that it looks like most.
         let found = choice
             .all()
             .iter()
             .flatten()
             .rev()
+            .chain(returning)
             .filter(|id| is_kind(id))
             .map(|id| {
                 let mut found = Vec::new();

@@ -43,7 +43,7 @@ pub struct Object {
     /// Of a directory: what each name leads to.
     pub names: BTreeMap<String, Choice<Option<Id>>>,
     /// Of a directory: what names have led to that are gone for good.
-    pub former: BTreeMap<String, Vec<Id>>,
+    former: BTreeMap<String, Vec<Id>>,
     /// The event that set each attribute.
     pub attributes: BTreeMap<String, Choice<Option<u64>>>,
     /// Of a directory: where it is now.
@@ -108,6 +108,15 @@ impl Model {
             self.events.len(),
             told.join("; ")
         )
+    }
+
+    /// What a name of a directory has once led to, where the filesystem may bring that back: btrfs does, of a file that was
+    /// synced before it was renamed, without cmkfs as well.
+    pub fn returning(&self, folder: Id, name: &str) -> &[Id] {
+        let former = self.get(folder).former.get(name);
+        former
+            .filter(|_| self.names_return)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// How many objects were ever made.
