@@ -3,7 +3,7 @@
 //! that was acknowledged is lost; what the database and git had committed is there; everything can be removed, and nothing
 //! piles up.
 //!
-//! `CMKFS_KILLS` says how many rounds, twelve where it says nothing; `CMKFS_LOAD` names one kind of load, to kill that alone.
+//! `CMKFS_KILLS` says how many rounds, twenty where it says nothing; `CMKFS_LOAD` names one kind of load, to kill that alone.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -117,7 +117,7 @@ fn read_all(directory: &Path) {
 #[test]
 fn a_daemon_killed_at_any_instant_of_a_mixed_load_loses_nothing() {
     let rounds = std::env::var("CMKFS_KILLS").ok();
-    let rounds: u64 = rounds.map_or(12, |text| text.parse().expect("a number"));
+    let rounds: u64 = rounds.map_or(20, |text| text.parse().expect("a number"));
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let volume = &Volume::mounted();
