@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +20,6 @@ use crate::crypto::object::ObjectKeys;
 use crate::format::journal::{self, BLOCKS_MAX, ENTRIES_AT, RecordHead};
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
 use crate::format::slot::{ENTRY_LEN, Entry};
-use crate::fs::backing::At;
 use crate::fs::core::Core;
 use crate::fs::error::{Damage, FsResult};
 use crate::fs::object::Object;
@@ -50,8 +49,6 @@ pub struct JournalFile {
     fd: OwnedFd,
     /// Its name is on the disk.
     named: AtomicBool,
-    /// It has lost its name, because its file has.
-    nameless: AtomicBool,
 }
 
 /// What was recorded of a block at some moment.
@@ -74,8 +71,7 @@ impl JournalFile {
     /// Puts the records on the disk.
     pub fn sync(&self, core: &Core) -> Result<(), Errno> {
         core.backing.sync(&self.fd, true)?;
-        let is_done = self.named.load(Ordering::Acquire) || self.nameless.load(Ordering::Acquire);
-        if let (false, Some(journals)) = (is_done, &core.journals) {
+        if let (false, Some(journals)) = (self.named.load(Ordering::Acquire), &core.journals) {
             journals.sync(&core.backing)?;
             self.named.store(true, Ordering::Release);
         }
@@ -90,7 +86,6 @@ impl Journal {
             file: Arc::new(JournalFile {
                 fd,
                 named: AtomicBool::new(false),
-                nameless: AtomicBool::new(false),
             }),
             end: 0,
             pending: BTreeMap::new(),
@@ -184,6 +179,7 @@ impl Journal {
             return Ok(None);
         };
         let mut found = Self::over(object.id(), fd);
+        found.file.named.store(true, Ordering::Release);
         // None begins behind that, however long somebody has made the file.
         while found.end <= FULL && found.recover_record(core, keys, epoch, size)? {}
         // Behind its end there may be records that would count again if another came before them, and before it some that
@@ -391,18 +387,15 @@ impl Inner {
         }
     }
 
-    /// Takes its name from the journal of a file that has none any more.
-    pub(super) fn unname_journal(&self, core: &Core) {
-        let (Some(journal), Some(journals)) = (&self.journal, &core.journals) else {
+    /// The file is not there any more: its journal goes as well. At once where no sync has returned that it was needed for.
+    pub(super) fn give_up_journal(&mut self, core: &Core) {
+        let (Some(journal), Some(journals)) = (self.journal.take(), &core.journals) else {
             return;
         };
-        if journal.file.nameless.load(Ordering::Acquire) {
-            return;
-        }
-        let stat = core.backing.stat(At::Fd(self.fd.as_fd()));
-        if stat.is_ok_and(|stat| stat.st_nlink == 0) {
+        if journal.file.named.load(Ordering::Acquire) {
+            journals.doom(journal.object);
+        } else {
             journals.remove(&core.backing, journal.object);
-            journal.file.nameless.store(true, Ordering::Release);
         }
     }
 

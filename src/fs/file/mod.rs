@@ -22,7 +22,7 @@ mod write;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sync::{Mutex, RwLock};
 use rustix::fs::{OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
@@ -67,8 +67,6 @@ impl FileSlot {
 pub struct OpenFile {
     inner: RwLock<Inner>,
     slots: Mutex<SlotCache>,
-    /// It may have no name any more.
-    nameless: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -179,7 +177,6 @@ impl OpenFile {
         Arc::new(Self {
             inner: RwLock::new(inner),
             slots: Mutex::default(),
-            nameless: AtomicBool::new(false),
         })
     }
 

@@ -2,7 +2,6 @@
 //! places, slots on the disk first.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -168,11 +167,7 @@ impl OpenFile {
             return Err(Errno::IO);
         };
         inner.journaled += 1;
-        journal.append(core, inner.stored.epoch, first, entries, sealed)?;
-        if self.nameless.load(Ordering::Acquire) {
-            inner.unname_journal(core);
-        }
-        Ok(())
+        journal.append(core, inner.stored.epoch, first, entries, sealed)
     }
 
     /// Where there is no room for a journal: slots, on the disk, then data. A torn page would still lose a block.

@@ -133,18 +133,8 @@ impl OpenFile {
         sealed
     }
 
-    /// The file has lost what may have been its last name. Then nobody recovers it after an unclean stop, and its journal needs
-    /// no name either: it would only be left behind.
-    pub fn lose_name(&self, core: &Core) {
-        self.nameless.store(true, Ordering::Release);
-        // Whoever holds the file alone sees to it with the next record.
-        if let Some(inner) = self.inner.try_read() {
-            inner.unname_journal(core);
-        }
-    }
-
     /// Gives up a file that nobody can open any more: it needs no seal, and its journal goes with it.
     pub fn discard(&self, core: &Core) {
-        self.inner.write().drop_journal(core);
+        self.inner.write().give_up_journal(core);
     }
 }

@@ -300,7 +300,9 @@ impl FileSystem {
     ) -> FsResult<()> {
         let losing = self.losing(stat, At::Name(directory, name));
         self.taken_from(parent, stat, directory, name, remove)?;
-        self.lost(losing);
+        if let Some(losing) = losing {
+            self.lost(losing);
+        }
         Ok(())
     }
 

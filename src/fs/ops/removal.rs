@@ -9,66 +9,62 @@ use super::{FileSystem, kind_of};
 use crate::format::envelope::ObjectKind;
 use crate::format::header::{HEADER_LEN, Header};
 use crate::fs::backing::At;
-use crate::fs::file::OpenFile;
 use crate::fs::inodes::BackingId;
 use crate::fs::types::{FileKind, NodeId};
 use crate::ids::ObjectId;
 
-/// What may be left without a name, once one is taken away.
-pub(super) enum Losing {
-    /// Nothing that has a journal.
-    Nothing,
-    /// A file that is open, or waits to be sealed.
-    Open(Arc<OpenFile>),
-    /// A file that an earlier process may have left a journal of.
-    Closed(OwnedFd, ObjectId),
-}
+/// A file that nobody has open, of which an earlier process may have left a journal, and that may be about to lose its last
+/// name.
+pub(super) struct Losing(OwnedFd, ObjectId);
 
 impl FileSystem {
     /// Looks at what is about to lose the name at a place. What cannot be looked at keeps its journal, which does no harm.
-    pub(super) fn losing(&self, stat: &Stat, at: At<'_>) -> Losing {
-        let Some(journals) = &self.core.journals else {
-            return Losing::Nothing;
+    pub(super) fn losing(&self, stat: &Stat, at: At<'_>) -> Option<Losing> {
+        let journals = self.core.journals.as_ref()?;
+        let At::Name(directory, name) = at else {
+            return None;
         };
-        if kind_of(stat) != FileKind::File || stat.st_nlink > 1 {
-            return Losing::Nothing;
+        if kind_of(stat) != FileKind::File || stat.st_nlink > 1 || !journals.may_be_left() {
+            return None;
         }
         if let Some(inode) = self.inodes.find(BackingId::of(stat)) {
-            let file = self.open_file(&inode);
+            let is_open = self.open_file(&inode).is_some();
             self.inodes.let_go(inode);
-            if let Some(file) = file {
-                return Losing::Open(file);
+            if is_open {
+                return None;
             }
         }
-        let At::Name(directory, name) = at else {
-            return Losing::Nothing;
-        };
-        if !journals.may_be_left() {
-            return Losing::Nothing;
-        }
         let backing = &self.core.backing;
+        let fd = backing.open(directory, name, OFlags::RDONLY, 0).ok()?;
         let mut bytes = [0; HEADER_LEN];
-        let header = backing
-            .open(directory, name, OFlags::RDONLY, 0)
-            .and_then(|fd| Ok((backing.read(&fd, &mut bytes, 0)?, fd)));
-        match header.map(|(read, fd)| (Header::decode(ObjectKind::File, &bytes[..read]), fd)) {
-            Ok((Ok(header), fd)) => Losing::Closed(fd, header.object_id()),
-            _ => Losing::Nothing,
-        }
+        let read = backing.read(&fd, &mut bytes, 0).ok()?;
+        let header = Header::decode(ObjectKind::File, &bytes[..read]).ok()?;
+        let journal = journals.open(backing, header.object_id(), OFlags::PATH);
+        journal.ok()?.map(|_| Losing(fd, header.object_id()))
     }
 
     /// The name is gone. That it was the last is seen only now: another may have been made meanwhile.
-    pub(super) fn lost(&self, losing: Losing) {
-        match losing {
-            Losing::Nothing => {}
-            Losing::Open(file) => file.lose_name(&self.core),
-            Losing::Closed(fd, object) => {
-                let is_gone = self.core.backing.stat(At::Fd(fd.as_fd()));
-                if let (Ok(0), Some(journals)) =
-                    (is_gone.map(|stat| stat.st_nlink), &self.core.journals)
-                {
-                    journals.remove(&self.core.backing, object);
-                }
+    pub(super) fn lost(&self, Losing(fd, object): Losing) {
+        let stat = self.core.backing.stat(At::Fd(fd.as_fd()));
+        if let (Ok(0), Some(journals)) = (stat.map(|stat| stat.st_nlink), &self.core.journals) {
+            journals.doom(object);
+        }
+    }
+
+    /// Removes journals of files that are not there any more, once that is on the disk.
+    pub(super) fn remove_doomed_journals(&self) {
+        let Some(journals) = &self.core.journals else {
+            return;
+        };
+        let doomed = journals.take_doomed();
+        if doomed.is_empty() {
+            return;
+        }
+        let synced = self.sync_backing();
+        for object in doomed {
+            match synced {
+                Ok(()) => journals.remove(&self.core.backing, object),
+                Err(_) => journals.doom(object),
             }
         }
     }

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use super::FileSystem;
 use crate::fs::error::FsResult;
 use crate::fs::inodes::Inode;
+use crate::fs::journals::Journals;
 use crate::fs::types::NodeId;
 use crate::sys::heap;
 
@@ -53,12 +54,20 @@ impl Sealer {
 }
 
 impl FileSystem {
-    /// Seals what has waited long enough, lets go of inodes that were in use when they should have gone, and gives memory
+    /// Seals what has waited long enough, removes journals of removed files, lets go of inodes that were in use when they should have gone, and gives memory
     /// back where there were many more. Called every few seconds.
     pub fn seal_idle(&self) {
         self.inodes.let_go_of_lingering();
         if self.inodes.shrink() {
             heap::give_back();
+        }
+        if self
+            .core
+            .journals
+            .as_ref()
+            .is_some_and(Journals::has_waited)
+        {
+            self.remove_doomed_journals();
         }
         let due = self
             .sealer
@@ -74,6 +83,7 @@ impl FileSystem {
     /// Seals every closed file now.
     pub fn seal_now(&self) {
         if !self.core.read_only {
+            self.remove_doomed_journals();
             self.seal_all(&self.sealer.turn.lock());
         }
     }
@@ -100,6 +110,7 @@ impl FileSystem {
         if self.core.read_only {
             return Ok(());
         }
+        self.remove_doomed_journals();
         for inode in self.inodes.all() {
             if self
                 .open_file(&inode)
@@ -151,10 +162,8 @@ impl FileSystem {
             // Unless it was opened again, or waits again. One that could not be sealed is recovered when it is opened.
             if slot.handles == 0 && !self.sealer.waiting.lock().inodes.contains_key(&inode.node) {
                 let file = slot.file.take();
-                if let (true, Some(journals)) = (
-                    file.is_some_and(|file| file.unsealed().is_some()),
-                    &self.core.journals,
-                ) {
+                let is_unsealed = file.is_some_and(|file| file.unsealed().is_some());
+                if let (true, Some(journals)) = (is_unsealed, &self.core.journals) {
                     journals.note_left();
                 }
             }
