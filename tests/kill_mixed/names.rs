@@ -36,7 +36,7 @@ pub struct Names {
 /// Some are kept in side files.
 fn name(random: &mut Random) -> String {
     let n = random.below(12);
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         format!("{n}-{}", "n".repeat(240))
     } else {
         format!("{n}")
@@ -132,7 +132,7 @@ fn look(folder: &Path) -> Model {
                     .unwrap(),
             )
         } else {
-            let mut value = vec![0; 100];
+            let mut value = [0; 100];
             let attribute = rustix::fs::getxattr(&path, ATTRIBUTE, &mut value[..]).ok();
             let attribute = attribute.map(|length| value[..length].to_vec());
             Entry::File(fs::read(&path).unwrap(), attribute)
