@@ -54,8 +54,8 @@ impl Sealer {
 }
 
 impl FileSystem {
-    /// Seals what has waited long enough, removes journals of removed files, lets go of inodes that were in use when they should have gone, and gives memory
-    /// back where there were many more. Called every few seconds.
+    /// Seals what has waited long enough, and removes the journals of removed files; lets go of inodes that were in use when
+    /// they should have gone, and gives memory back where there were many more. Called every few seconds.
     pub fn seal_idle(&self) {
         self.inodes.let_go_of_lingering();
         if self.inodes.shrink() {
