@@ -25,6 +25,8 @@ use crate::volume::lock::holder;
 /// How long a busy mountpoint is tried again: short-lived users (a shell's completion, an indexer) are gone by then.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a mount may take to answer that is there already: its daemon may have been stopped, and never answer.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Dead daemons leave a mount each; more than this many on one place is somebody else's accident.
 const STALE_LAYERS: usize = 16;
 
@@ -120,6 +122,27 @@ pub fn answers(path: &Path) -> bool {
     )
 }
 
+/// The same; `None` where there is no answer in time.
+fn answers_in_time(path: &Path) -> Option<bool> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let asked = path.to_owned();
+    // Left to itself where it hangs: it ends with the process.
+    std::thread::spawn(move || sender.send(answers(&asked)));
+    receiver.recv_timeout(ANSWER).ok()
+}
+
+/// Why a mountpoint that does not answer is not fit.
+fn silent(path: &Path) -> MountError {
+    match mountinfo::at(path) {
+        Ok(Some(mount)) if mount.is_cmkfs() => MountError::AlreadyMounted {
+            mountpoint: path.to_owned(),
+            pid: daemon_of(&mount),
+            source_name: mount.source,
+        },
+        _ => unreachable(path, io::ErrorKind::TimedOut.into()),
+    }
+}
+
 fn is_stale(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -141,8 +164,10 @@ fn unreachable(path: &Path, source: io::Error) -> MountError {
 /// Detaches what daemons that died have left at `path`.
 fn clear_stale(path: &Path) -> Result<(), MountError> {
     for _ in 0..STALE_LAYERS {
-        if answers(path) {
-            return Ok(());
+        match answers_in_time(path) {
+            Some(true) => return Ok(()),
+            Some(false) => {}
+            None => return Err(silent(path)),
         }
         let Some(mount) = mountinfo::at(path).map_err(|error| unreachable(path, error))? else {
             return Ok(());
