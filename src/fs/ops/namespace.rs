@@ -249,7 +249,7 @@ impl FileSystem {
         })?;
         entry.remove_long(&self.core, &directory);
         if let Some(side) = side {
-            self.remove_side_file(&side);
+            self.remove_side_file_with(&[directory.as_fd()], &side);
         }
         Ok(())
     }

@@ -175,7 +175,7 @@ impl FileSystem {
                 )
                 .map_err(|error| failed.take().unwrap_or(error))?;
                 if let Some(side) = side {
-                    self.remove_side_file(&side);
+                    self.remove_side_file_with(&[to.directory.as_fd()], &side);
                 }
             }
         }
