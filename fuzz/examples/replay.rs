@@ -5,12 +5,12 @@ use cmkfs_fuzz::targets::TARGETS;
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("a target");
-    let (_, target) = TARGETS
-        .iter()
-        .find(|(known, _)| *known == name)
+    let mut known = TARGETS.iter();
+    let target = known
+        .find(|target| target.name == name)
         .expect("a known target");
     for file in arguments {
         println!("{file}");
-        target(&std::fs::read(file).expect("an input"));
+        (target.run)(&std::fs::read(file).expect("an input"));
     }
 }

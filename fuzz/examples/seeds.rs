@@ -429,6 +429,40 @@ fn sequences() {
         );
     }
     put("hostile_volume", "nothing", []);
+    for number in 0..24 {
+        put("recovery", &number.to_string(), bytes(40 + number * 10));
+    }
+    for number in 0..8 {
+        put("power_cut", &number.to_string(), bytes(300));
+    }
+}
+
+/// Plaintext that is sealed by the target; and what may become key material.
+fn plaintexts() {
+    put("unsealed", "name", b"\0name");
+    put("unsealed", "attribute", b"\x01\x06user.avalue");
+    let state = |binding| SealedState {
+        size: 0,
+        epoch: 1,
+        sparse: false,
+        dirty: false,
+        binding: Some(binding),
+    };
+    let states = [
+        ("alias", state(KeyBinding::Alias("alias/a".to_owned()))),
+        ("key", state(KeyBinding::Key(KEY))),
+    ];
+    for (name, state) in states {
+        let bytes = state.encode().expect("a state");
+        put(
+            "unsealed",
+            &format!("state-{name}"),
+            [&[2][..], &bytes].concat(),
+        );
+    }
+    put("material", "text", b"01234567890123456789012345678901");
+    let bytes: Vec<u8> = (0..32).map(|at: u8| at.wrapping_mul(87) ^ 0x5a).collect();
+    put("material", "bytes", bytes);
 }
 
 fn main() {
@@ -437,4 +471,5 @@ fn main() {
     texts();
     key_directory();
     sequences();
+    plaintexts();
 }

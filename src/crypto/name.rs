@@ -52,8 +52,9 @@ pub fn open(directory: &ObjectKeys, mut bytes: Vec<u8>) -> Result<Vec<u8>, Authe
         .rposition(|byte| *byte != 0)
         .map_or(0, |last| last + 1);
     bytes.truncate(end);
-    let valid =
-        (1..=NAME_MAX).contains(&bytes.len()) && !bytes.iter().any(|byte| matches!(byte, 0 | b'/'));
+    let valid = (1..=NAME_MAX).contains(&bytes.len())
+        && !bytes.iter().any(|byte| matches!(byte, 0 | b'/'))
+        && !matches!(&bytes[..], b"." | b"..");
     if valid {
         Ok(bytes)
     } else {
@@ -90,7 +91,8 @@ mod tests {
     #[test]
     fn every_byte_can_be_part_of_a_name() {
         for byte in (1..=255).filter(|byte| *byte != b'/') {
-            assert_eq!(open(&keys(), seal(&keys(), &[byte])).unwrap(), [byte]);
+            let name = [b'n', byte];
+            assert_eq!(open(&keys(), seal(&keys(), &name)).unwrap(), name);
         }
     }
 
@@ -106,6 +108,13 @@ mod tests {
             let bit = bit.index(sealed.len() * 8);
             sealed[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(open(&keys(), sealed).is_err());
+        }
+    }
+
+    #[test]
+    fn what_can_be_no_name_of_an_entry_is_refused_however_it_was_sealed() {
+        for name in [&b"."[..], b"..", b"a/b", b"a\0b", b""] {
+            assert!(open(&keys(), seal(&keys(), name)).is_err(), "{name:?}");
         }
     }
 

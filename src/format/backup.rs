@@ -213,6 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "too much for an interpreter")]
         fn entries_come_back_in_order(
             entries in proptest::collection::vec((any::<u8>(), any::<u64>(), "\\PC{0,20}", proptest::collection::vec(any::<u8>(), 0..50)), 0..8),
         ) {

@@ -118,6 +118,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn a_longer_backing_never_means_a_shorter_file() {
         for backing in 0..3 * GROUP_SPAN {
             assert!(

@@ -185,6 +185,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn every_length_round_trips_and_shows_in_the_size_alone() {
         for length in 1..=TARGET_MAX {
             let stored = Stored::Inline(record(length));

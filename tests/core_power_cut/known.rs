@@ -95,7 +95,7 @@ fn what_was_lost_once_is_not_lost_again() {
     ];
     for (what, history) in known() {
         for disk in disks {
-            if let Err(error) = power_cuts(&run(&history), 48, disk, &[]) {
+            if let Err(error) = power_cuts(&run(&history).0, 48, disk, &[]) {
                 panic!("{what}: {disk:?}: {error}");
             }
         }
@@ -118,7 +118,7 @@ fn what_was_recovered_from_a_journal_survives_the_next_power_cut() {
         ..JOURNAL
     };
     for _ in 0..20 {
-        if let Err(error) = power_cuts(&run(&history), 200, loose, &again) {
+        if let Err(error) = power_cuts(&run(&history).0, 200, loose, &again) {
             panic!("{error}");
         }
     }

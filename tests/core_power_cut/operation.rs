@@ -45,8 +45,8 @@ pub enum Operation {
 /// A path of the tree; a long name among them.
 pub type Path = &'static str;
 
-const FILES: [Path; 6] = ["f", "d/f", "g", "d/g", "d/e/f", LONG];
-const DIRECTORIES: [Path; 4] = ["d", "e", "d/e", "g"];
+pub const FILES: [Path; 6] = ["f", "d/f", "g", "d/g", "d/e/f", LONG];
+pub const DIRECTORIES: [Path; 4] = ["d", "e", "d/e", "g"];
 const LONG: Path = "a name that is too long to be kept in the name of its backing file: that ends at two hundred and fifty-five, and \
 base64 takes a third more, so that one hundred and seventy-six bytes are one too many for it, as these are";
 

@@ -7,7 +7,7 @@ use shuttle::thread;
 
 use crate::explore;
 use crate::fs::keys::KeyUnavailable;
-use crate::fs::{FileSystem, FsError, NodeId, ROOT_NODE, SetAttributes};
+use crate::fs::{AllocateMode, FileSystem, FsError, NodeId, OpenFlags, ROOT_NODE, SetAttributes};
 use crate::volume::{KEY, TestVolume, WRITE, caller, content, create};
 
 /// Runs these at the same time on a volume with one closed file of 9000 bytes, and returns what it holds then, before and
@@ -76,6 +76,20 @@ fn seal(fs: &FileSystem, _: NodeId) {
     fs.seal_now();
 }
 
+fn sync(fs: &FileSystem, node: NodeId) {
+    let opened = fs.open(caller(), node, OpenFlags::default());
+    let handle = opened.expect("it opens").handle;
+    fs.sync(handle, true).expect("a sync");
+    fs.release(handle);
+}
+
+fn punch(fs: &FileSystem, node: NodeId) {
+    let handle = fs.open(caller(), node, WRITE).expect("it opens").handle;
+    fs.allocate(handle, AllocateMode::PunchHole, 4096, 4096)
+        .expect("a hole");
+    fs.release(handle);
+}
+
 #[test]
 fn a_file_is_sealed_opened_and_written_by_several_at_once() {
     explore(200, || {
@@ -110,6 +124,18 @@ fn a_reader_sees_each_block_whole_while_others_write_cut_and_seal() {
         // Cut before or after the write.
         let middle = now[4096..5000].to_vec();
         assert!(matches!(now.len(), 5000 | 8192) && middle == [2; 904]);
+    });
+}
+
+#[test]
+fn a_file_is_written_synced_punched_and_sealed_by_several_at_once() {
+    explore(200, || {
+        let [now, later] = at_the_same_time(vec![overwrite, sync, punch, seal], true);
+        let (now, later) = (now.expect("it is read"), later.expect("it is read"));
+        assert!(now == later && now.len() == 9000);
+        assert!(now[..4096] == [1; 4096] && now[8192..] == [1; 808]);
+        // Punched before or after the write.
+        assert!(now[4096..8192] == [2; 4096] || now[4096..8192] == [0; 4096]);
     });
 }
 

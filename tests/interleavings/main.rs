@@ -14,6 +14,7 @@ mod fs;
 mod leases;
 mod sync;
 mod volume;
+mod withdrawal;
 
 // What the filesystem stands on.
 use cmkfs::{crypto, format, ids, sys};

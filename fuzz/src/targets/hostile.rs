@@ -1,14 +1,19 @@
-//! A whole volume, its backing files edited: what is read is what was written, or an error; never anything else.
+//! A whole volume, its backing files edited or gone: what is read is what was written, or an error; never anything else. And
+//! where an error is read, verifying tells of damage.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use cmkfs::fs::ROOT_NODE;
 use cmkfs::fs::backing::Backing;
 use cmkfs::kms::service::KeyService;
+use cmkfs::volume::census::Census;
+use cmkfs::volume::verify::{self, Mode, Report};
 use cmkfs::volume::{self, Access};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -201,25 +206,56 @@ pub fn volume(input: &[u8]) {
     lay_out(&dir.path().join("cipher"), &stored);
     let keys = Arc::clone(&template.keys);
     let volume = TestVolume { dir, keys };
+    let is_edited = input.len() >= EDIT_LEN;
+    let _ = Census::take(&volume.cipher(), &mut |_| {});
+    let report = verified(&volume, Mode::Offline);
     if volume::open(&volume.cipher(), &volume.keys, Access::ReadWrite).is_err() {
-        assert!(input.len() >= EDIT_LEN, "what nobody edited opens");
+        assert!(is_edited, "what nobody edited opens");
         return;
     }
     let mut core = Direct::on(volume, Backing::default);
     for round in 0..2 {
+        let mut refused = Vec::new();
         for (path, expected) in &template.expected {
-            look(&mut core, path, expected, &stored);
+            look(&mut core, path, expected, &stored, &mut refused);
         }
+        assert!(is_edited || refused.is_empty(), "{refused:?}");
+        let is_told = report
+            .as_ref()
+            .is_none_or(|report| report.damaged + report.not_verified > 0);
+        assert!(is_told || refused.is_empty(), "{refused:?}: {report:?}");
         if round == 0 {
-            // Recovered and sealed, as far as that can be done.
+            // Recovered and sealed, and repaired, as far as that can be done.
             let _ = core.fs().shutdown();
+            let volume = core.into_volume();
+            let _ = verified(&volume, Mode::Repair);
+            core = Direct::on(volume, Backing::default);
         }
     }
 }
 
-fn change(stored: &mut [Stored], edit: &[u8]) {
+/// What a verification finds; `None` where it cannot begin.
+fn verified(volume: &TestVolume, mode: Mode) -> Option<Report> {
+    match verify::open(&volume.cipher(), &volume.keys, mode) {
+        Ok(open) => {
+            let mut watch = |_: verify::Event<'_>| ControlFlow::Continue(());
+            verify::verify(&open, ROOT_NODE, mode, &mut watch).ok()
+        }
+        Err(Ok(report)) => Some(*report),
+        Err(Err(_)) => None,
+    }
+}
+
+fn change(stored: &mut Vec<Stored>, edit: &[u8]) {
+    if stored.is_empty() {
+        return;
+    }
     let at = usize::from(edit[0]) % stored.len();
     let object = &mut stored[at];
+    if edit[1] % 8 == 2 && !matches!(object.content, Content::Directory) {
+        stored.remove(at);
+        return;
+    }
     let how = [Edit::of(&edit[2..])];
     if let (1, Some((_, value))) = (edit[1] % 4, object.xattrs.first_mut()) {
         *value = Edit::apply(&how, value);
@@ -231,8 +267,20 @@ fn change(stored: &mut [Stored], edit: &[u8]) {
     }
 }
 
-/// Everything of one object.
-fn look(core: &mut Direct, path: &str, expected: &Seen, stored: &[Stored]) {
+/// Everything of one object; `refused` gets what is damaged.
+fn look(
+    core: &mut Direct,
+    path: &str,
+    expected: &Seen,
+    stored: &[Stored],
+    refused: &mut Vec<(String, Errno)>,
+) {
+    let mut is_a_refusal = |path: &str, errno| {
+        assert!(REFUSALS.contains(&errno), "{path}: {errno}");
+        if errno != Errno::NOENT {
+            refused.push((path.to_owned(), errno));
+        }
+    };
     let seen = match core.see(path) {
         Ok(seen) => seen,
         Err(errno) => return is_a_refusal(path, errno),
@@ -290,12 +338,10 @@ fn look(core: &mut Direct, path: &str, expected: &Seen, stored: &[Stored]) {
 /// What lies in directories of the volume.
 const KNOWN: [&str; 2] = ["empty", "far"];
 
-fn is_a_refusal(path: &str, errno: Errno) {
-    let refusals = [
-        Errno::BADMSG,
-        Errno::NOKEY,
-        Errno::KEYREJECTED,
-        Errno::NOENT,
-    ];
-    assert!(refusals.contains(&errno), "{path}: {errno}");
-}
+/// How damage is refused; ENOENT where it is a name that cannot be told.
+const REFUSALS: [Errno; 4] = [
+    Errno::BADMSG,
+    Errno::NOKEY,
+    Errno::KEYREJECTED,
+    Errno::NOENT,
+];

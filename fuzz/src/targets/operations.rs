@@ -252,7 +252,7 @@ pub fn operations(input: &[u8]) {
 }
 
 /// Whether every step is to be told: `CMKFS_FUZZ_TELL=1`.
-fn tells() -> bool {
+pub fn tells() -> bool {
     static TELLS: OnceLock<bool> = OnceLock::new();
     *TELLS.get_or_init(|| std::env::var_os("CMKFS_FUZZ_TELL").is_some())
 }

@@ -1,10 +1,12 @@
-//! What is sealed: an edited byte is refused, and never opens as something else.
+//! What is sealed: an edited byte is refused, and never opens as something else; and what is sealed is not believed either.
 
+use cmkfs::crypto::aead::AeadKey;
 use cmkfs::crypto::envelope::{DataKey, WrappingKey};
+use cmkfs::crypto::kdf::{Kdf, Purpose};
 use cmkfs::crypto::object::ObjectKeys;
 use cmkfs::crypto::{header, name, symlink, xattr};
 use cmkfs::format::envelope::{EncryptionContext, Envelope, ObjectKind};
-use cmkfs::format::header::{Header, KeyBinding, SealedState};
+use cmkfs::format::header::{AAD, Header, KeyBinding, STATE_LEN, SealedState};
 use cmkfs::format::symlink::SymlinkRecord;
 use cmkfs::format::volume::{VolumeFile, feature};
 use cmkfs::ids::{KeyId, KeyStoreId, MaterialId, ObjectId, VolumeId};
@@ -135,4 +137,49 @@ fn edited_envelope(edits: &[Edit]) {
         .and_then(|envelope| wrapping.unwrap(&envelope, &context).ok());
     assert_eq!(opened.is_some(), stored == sealed);
     assert!(opened.is_none_or(|key| *key.expose() == [6; 32]));
+}
+
+/// Any bytes, under a valid seal.
+pub fn unsealed(input: &[u8]) {
+    let Some((kind, plain)) = input.split_first() else {
+        return;
+    };
+    let kdf = Kdf::new(&DataKey::take(&mut [6; 32]));
+    let seal = |purpose, nonce: [u8; 12], aad: &[u8]| {
+        let mut bytes = plain.to_vec();
+        let tag = AeadKey::new(&kdf.derive(purpose)).seal(&nonce, aad, &mut bytes);
+        (bytes, tag)
+    };
+    match kind % 3 {
+        0 => {
+            let (keys, ..) = keys(ObjectKind::Directory);
+            let (bytes, tag) = seal(Purpose::Name, [0; 12], &[]);
+            if let Ok(opened) = name::open(&keys, [&bytes[..], &tag].concat()) {
+                assert!(plain.starts_with(&opened) && (1..=255).contains(&opened.len()));
+                assert!(!opened.contains(&b'/') && !opened.contains(&0));
+                assert!(opened != b"." && opened != b"..", "no name of an entry");
+            }
+        }
+        1 => {
+            let (keys, ..) = keys(ObjectKind::File);
+            let (bytes, tag) = seal(Purpose::XattrValue, [1; 12], &[]);
+            let stored = [&[1; 12][..], &bytes, &tag].concat();
+            if let Ok((name, value)) = xattr::open(&keys, &stored) {
+                assert_eq!(plain[1..], [name, value].concat());
+            }
+        }
+        _ => {
+            let (keys, envelope, ..) = keys(ObjectKind::Directory);
+            let Ok(state) = <[u8; STATE_LEN]>::try_from(plain) else {
+                return;
+            };
+            let mut header = Header::new(ObjectKind::Directory, OBJECT, envelope);
+            let (bytes, tag) = seal(Purpose::Header, [0; 12], &header.encode()[AAD]);
+            header.state.copy_from_slice(&bytes);
+            header.tag = tag;
+            if let Ok(opened) = header::open(&keys, &header) {
+                assert_eq!(opened.encode().expect("it was read"), state);
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ use cmkfs::ids::{KeyId, KeyStoreId, MaterialId, ObjectId, VolumeId};
 use cmkfs::kms::alias::AliasName;
 use cmkfs::kms::caller::Caller;
 use cmkfs::kms::grant::{Grant, GrantId};
+use cmkfs::kms::import::ImportedMaterial;
 use cmkfs::kms::key::KeyRef;
 use cmkfs::kms::policy::{Policy, Principal, Request as Asked, evaluate::evaluate};
 use cmkfs::mount::control::protocol::{self, REQUEST_MAX, RESPONSE_MAX, Request, Response};
@@ -152,6 +153,14 @@ pub fn erase_report(bytes: &[u8]) {
     let again = report::parse(&sealed).expect("it was written");
     assert!(again.is_unchanged && again.digest == digest);
     assert_eq!(again.report.seal().expect("it was read").1, digest);
+}
+
+/// Key material from outside: 32 bytes that can be random, and the caller's copy is wiped whatever they are.
+pub fn material(bytes: &[u8]) {
+    let mut given = bytes.to_vec();
+    let taken = ImportedMaterial::take(&mut given);
+    assert!(given.iter().all(|byte| *byte == 0), "a copy is left");
+    assert!(taken.is_err() || (bytes.len() == 32 && !bytes.is_ascii()));
 }
 
 fn escaped(bytes: &[u8]) -> Vec<u8> {

@@ -389,6 +389,7 @@ mod tests {
         }
 
         #[test]
+        #[cfg_attr(miri, ignore = "too much for an interpreter")]
         fn text_of_any_kind_comes_through_in_one_line(progress in progress()) {
             let mut line = Vec::new();
             let said = Response::Progress(progress);
