@@ -3,17 +3,18 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
-/// `N` secret bytes on the heap, so that moving the value leaves no copy behind.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct Secret<const N: usize>(Box<[u8; N]>);
+use crate::sys::locked::Locked;
+
+/// `N` secret bytes in memory for secrets, so that moving the value leaves no copy behind.
+pub struct Secret<const N: usize>(Locked<[u8; N]>);
 
 impl<const N: usize> Secret<N> {
     /// Takes the bytes over and wipes the caller's copy.
     #[must_use]
     pub fn take(bytes: &mut [u8; N]) -> Self {
-        let secret = Self(Box::new(*bytes));
+        let secret = Self::fill_with(|secret| secret.copy_from_slice(bytes));
         bytes.zeroize();
         secret
     }
@@ -21,7 +22,7 @@ impl<const N: usize> Secret<N> {
     /// Fills a new secret in place.
     #[must_use]
     pub fn fill_with(fill: impl FnOnce(&mut [u8; N])) -> Self {
-        let mut secret = Self(Box::new([0; N]));
+        let mut secret = Self(Locked::new([0; N]));
         fill(&mut secret.0);
         secret
     }
@@ -31,7 +32,7 @@ impl<const N: usize> Secret<N> {
     /// # Errors
     /// Where the operating system gives no randomness.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let mut secret = Self(Box::new([0; N]));
+        let mut secret = Self(Locked::new([0; N]));
         getrandom::fill(secret.0.as_mut_slice())?;
         Ok(secret)
     }
@@ -55,6 +56,31 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret<{N}>(…)")
     }
+}
+
+/// Makes an expanded key and puts it into memory for secrets. Where it was made, on the stack, is overwritten.
+#[must_use]
+pub fn locked<T>(make: impl FnOnce() -> T) -> Locked<T> {
+    leaving_nothing(|| Locked::new(make()))
+}
+
+/// Runs `work`, and overwrites what it has left on the stack.
+pub fn leaving_nothing<T>(work: impl FnOnce() -> T) -> T {
+    let result = aside(work);
+    overwrite_stack();
+    result
+}
+
+/// A frame of its own, which lies where [`overwrite_stack`] writes next.
+#[inline(never)]
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+#[inline(never)]
+fn overwrite_stack() {
+    // An expanded key has a kilobyte; making it takes a few of them.
+    [0_u64; 1024].zeroize();
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 /// Top-level modules and their floor. A module imports itself and lower floors, nothing else.
 const FLOORS: [(&str, u8); 11] = [
     ("ids", 0),
-    ("secret", 0),
     ("clock", 0),
     ("sync", 0),
     ("sys", 0),
     ("format", 1),
+    ("secret", 1),
     ("crypto", 2),
     ("fs", 3),
     ("kms", 3),

@@ -326,3 +326,48 @@ fn a_volume_may_be_made_to_overwrite_in_place() {
     expected[4096..8192].fill(1);
     assert!(read(&volume.open()).unwrap() == expected);
 }
+
+#[test]
+fn the_journal_of_a_removed_file_goes_once_that_is_on_the_disk_and_at_once_where_it_was_not_synced()
+{
+    for synced in [false, true] {
+        let volume = TestVolume::new();
+        let watch = Watch::default();
+        let fs = watch.open(&volume);
+        let handle = create(&fs, &[1; 5000]);
+        fs.write(handle, 0, &[2; 5000]).unwrap();
+        if synced {
+            fs.sync(handle, false).unwrap();
+        }
+        fs.release(handle);
+        let node = fs.lookup(ROOT_NODE, OsStr::new("f")).unwrap().node;
+        fs.remove_file(ROOT_NODE, OsStr::new("f")).unwrap();
+        // As the kernel does: once for making it, once for looking it up.
+        fs.forget(node, 2);
+        assert_eq!(journals(&volume).len(), usize::from(synced));
+        watch.take();
+        fs.seal_now();
+        assert_eq!(journals(&volume).len(), 0);
+        let calls = watch.take();
+        if synced {
+            let at = |call| calls.iter().position(|done| *done == call).unwrap();
+            assert!(at(Call::Sync) < at(Call::Remove), "{calls:?}");
+        }
+    }
+}
+
+#[test]
+fn the_journal_that_a_killed_process_has_left_goes_with_its_file_although_that_was_not_opened() {
+    let volume = TestVolume::new();
+    {
+        let fs = volume.open();
+        let handle = create(&fs, &[1; 5000]);
+        fs.write(handle, 0, &[2; 5000]).unwrap();
+        fs.sync(handle, false).unwrap();
+    }
+    let fs = volume.open();
+    assert_eq!(journals(&volume).len(), 1);
+    fs.remove_file(ROOT_NODE, OsStr::new("f")).unwrap();
+    fs.seal_now();
+    assert_eq!(journals(&volume).len(), 0);
+}

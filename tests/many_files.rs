@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::daemon::Figures;
-use common::{Volume, eventually, succeed};
+use common::{DEADLINE, POLL, Volume, succeed};
 
 const FILES: usize = 8_000;
 const IN_A_DIRECTORY: usize = 1_000;
 const LIMIT: u64 = 1024;
 /// Descriptors of the limit that are always left for what users have open.
 const SPARE: u64 = 128;
-/// What the first round may leave in memory: code that was read in from the program's file, and what is made once.
-const WARMTH: u64 = 8 << 20;
+/// What the first round may leave in memory, however many files it has: code that was read in from the program's file, and the
+/// threads' buffers, each as far as the largest request has reached that it has had.
+const WARMTH: u64 = 24 << 20;
 /// What a later one may leave, however many files it has: pages of the allocator that are in use in part. Far less than the
 /// inodes of the least number of files take, several hundred bytes each.
 const MEMORY: u64 = 1 << 20;
@@ -112,15 +113,20 @@ impl Round<'_> {
             fs::remove_dir(self.directory(number)).unwrap();
         }
         let mut after = Figures::of(self.volume);
-        // Memory is given back within a few seconds.
-        eventually("the daemon holds nothing any more but the root", || {
-            after = Figures::of(self.volume);
+        let is_back = |after: &Figures| {
             after.inodes == 1
                 && after.open_files == 0
                 && after.open_directories == 0
                 && after.descriptors <= before.descriptors + PASSING
                 && after.memory <= before.memory + memory
-        });
+        };
+        // Memory is given back within a few seconds.
+        let until = Instant::now() + DEADLINE;
+        while !is_back(&after) {
+            assert!(Instant::now() < until, "{after:?}, not as {before:?}");
+            std::thread::sleep(POLL);
+            after = Figures::of(self.volume);
+        }
         eprintln!("{} over: {after:?}", self.name);
         after
     }

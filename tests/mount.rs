@@ -551,3 +551,24 @@ fn setuid_does_not_survive_a_change_by_an_ordinary_user() {
         assert_eq!(found, Err(rustix::io::Errno::NODATA), "{script}");
     }
 }
+
+#[test]
+fn what_only_devices_can_do_is_refused_as_elsewhere_and_the_log_stays_quiet() {
+    let volume = Volume::mounted();
+    let path = volume.path("file");
+    fs::write(&path, "text").unwrap();
+    let file = fs::File::open(&path).unwrap();
+    assert_eq!(
+        rustix::termios::tcgetattr(&file).err(),
+        Some(rustix::io::Errno::NOTTY)
+    );
+    let mut waiting = [rustix::event::PollFd::new(
+        &file,
+        rustix::event::PollFlags::IN,
+    )];
+    assert_eq!(rustix::event::poll(&mut waiting, None), Ok(1));
+    fs::copy(&path, volume.path("copy")).unwrap();
+    assert_eq!(fs::read(volume.path("copy")).unwrap(), b"text");
+    let log = volume.log();
+    assert!(!log.contains("WARN"), "{log}");
+}

@@ -19,7 +19,7 @@ use super::policy::PolicyCommand;
 use super::rekey::RekeyArgs;
 use super::rewrap::RewrapArgs;
 use super::status::StatusArgs;
-use super::unmount::UnmountArgs;
+use super::unmount::{UnmountArgs, UnmounterArgs};
 use super::volume::VolumeCommand;
 use super::volume::verify::VerifyArgs;
 
@@ -108,6 +108,9 @@ pub enum Command {
     /// Show what was done with keys, and check its record.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Unmounts for a mount's process, which starts it: `mount::unmounter`.
+    #[command(hide = true)]
+    Unmounter(UnmounterArgs),
     /// Write man pages and shell completions.
     #[command(subcommand)]
     Generate(GenerateCommand),

@@ -102,6 +102,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
         | MountError::Refused { .. }
         | MountError::Helper(_)
         | MountError::Unmount { .. }
+        | MountError::Unmounter(_)
         | MountError::Control { .. }
         | MountError::Session(_)
         | MountError::Silent { .. }

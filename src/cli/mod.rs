@@ -69,7 +69,8 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
     match command {
         Command::Init(args) => init::run(global, &args),
         Command::Mount(args) => mount::run(global, &args),
-        Command::Unmount(args) => unmount::run(&args),
+        Command::Unmount(args) => unmount::run(global, &args),
+        Command::Unmounter(args) => unmount::serve(&args),
         Command::Status(args) => status::run(global, &args),
         Command::Bind(args) => bind::run(global, &args),
         Command::Verify(args) => volume::run(global, &VolumeCommand::Verify(args)),

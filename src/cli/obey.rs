@@ -12,8 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::args::Global;
 use super::message::CliError;
 use super::output::{self, Format};
-use crate::format::names::VOLUME_FILE;
-use crate::format::volume::VolumeFile;
 use crate::ids::{KeyId, KeyStoreId};
 use crate::kms::key::KeyRef;
 use crate::kms::{KeyService, KmsError};
@@ -21,6 +19,7 @@ use crate::mount::control::client::{self, AskError};
 use crate::mount::control::protocol::{LeaseState, Obeyed, Request, Response};
 use crate::mount::mountinfo::{self, Mount};
 use crate::mount::mountpoint::{answers, daemon_of, holders_of};
+use crate::volume;
 
 /// The options of every command that mounts have to obey.
 #[derive(Debug, Clone, Copy, Args)]
@@ -199,9 +198,7 @@ fn dead_and_in_use(store: KeyStoreId) -> Vec<Unanswered> {
 
 /// Whether the volume of a mount belongs to this key directory, as far as its volume file can be read.
 fn may_be_of(mount: &Mount, store: KeyStoreId) -> bool {
-    let bytes = std::fs::read(Path::new(&mount.source).join(VOLUME_FILE)).ok();
-    let volume = bytes.and_then(|bytes| VolumeFile::decode(&bytes).ok());
-    volume.is_none_or(|volume| volume.key_store_id() == store)
+    volume::glance(Path::new(&mount.source)).is_none_or(|volume| volume.key_store_id() == store)
 }
 
 impl Obedience {

@@ -12,13 +12,13 @@ use super::args::Global;
 use super::keystore;
 use super::message::CliError;
 use super::output::{self, Format, OutputArgs};
-use crate::format::names::VOLUME_FILE;
-use crate::format::volume::VolumeFile;
 use crate::ids::{KeyId, VolumeId};
+use crate::mount::confine::Confinement;
 use crate::mount::control::client;
 use crate::mount::control::protocol::{KeyInUse, LeaseState, Request, Response, Status};
 use crate::mount::mountpoint::{answers, daemon_of, locate};
 use crate::mount::{MountError, mountinfo};
+use crate::volume;
 
 /// How long a mount may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -67,6 +67,10 @@ struct Inside {
     inodes: u64,
     open_files: u64,
     open_directories: u64,
+    /// What its process has given up.
+    confinement: Confinement,
+    locked_key_bytes: u64,
+    unlocked_key_bytes: u64,
 }
 
 /// Whether a mount's process does its work.
@@ -141,6 +145,8 @@ fn print_one(mount: &MountStatus) -> Result<(), CliError> {
         ("Inodes", figure(|inside| inside.inodes)),
         ("OpenFiles", figure(|inside| inside.open_files)),
         ("OpenDirectories", figure(|inside| inside.open_directories)),
+        ("Memory", inside.map_or_else(String::new, memory)),
+        ("Confinement", inside.map_or_else(String::new, confined)),
     ])?;
     let Some(inside) = inside else {
         return Ok(());
@@ -157,6 +163,42 @@ fn print_one(mount: &MountStatus) -> Result<(), CliError> {
         ["KEY ID", "LEASE", "DATA KEYS"],
         inside.keys.iter().map(row),
     )
+}
+
+/// What stays out of swap.
+fn memory(inside: &Inside) -> String {
+    match (inside.confinement.memory, inside.unlocked_key_bytes) {
+        (true, _) => "all locked".to_owned(),
+        (false, 0) => "keys locked".to_owned(),
+        (false, bytes) => format!("{bytes} bytes of keys NOT locked: raise the limit (ulimit -l)"),
+    }
+}
+
+/// What the process has given up, and what it could not.
+fn confined(inside: &Inside) -> String {
+    let confinement = &inside.confinement;
+    let capabilities = match &confinement.capabilities[..] {
+        [] => "no capabilities".to_owned(),
+        some => format!("{} capabilities", some.len()),
+    };
+    let all = [
+        (confinement.no_new_privileges, "new privileges"),
+        (confinement.system_calls, "system calls"),
+        (confinement.files, "files"),
+    ];
+    let (done, missing): (Vec<_>, Vec<_>) = all.iter().partition(|(done, _)| *done);
+    let names = |list: Vec<&(bool, &str)>| {
+        let names: Vec<_> = list.iter().map(|(_, name)| *name).collect();
+        names.join(", ")
+    };
+    let mut text = capabilities;
+    if !done.is_empty() {
+        text = format!("{text}; restricted: {}", names(done));
+    }
+    if !missing.is_empty() {
+        text = format!("{text}; not restricted: {}", names(missing));
+    }
+    text
 }
 
 const fn access(mount: &MountStatus) -> &'static str {
@@ -237,10 +279,8 @@ fn ask(global: &Global) -> Vec<Status> {
 }
 
 fn status(mount: &mountinfo::Mount, answers: &[Status]) -> MountStatus {
-    let bytes = std::fs::read(Path::new(&mount.source).join(VOLUME_FILE)).ok();
-    let volume = bytes.and_then(|bytes| VolumeFile::decode(&bytes).ok());
+    let volume = volume::glance(Path::new(&mount.source));
     let mountpoint = mount.mountpoint.to_string_lossy().into_owned();
-    let process_id = daemon_of(mount);
     let answer = answers
         .iter()
         .find(|status| status.mountpoint == mountpoint);
@@ -255,7 +295,9 @@ fn status(mount: &mountinfo::Mount, answers: &[Status]) -> MountStatus {
         key_id: volume.as_ref().map(|volume| volume.envelope().key_id()),
         source: mount.source.to_string_lossy().into_owned(),
         mountpoint,
-        process_id: process_id.or_else(|| Some(answer?.process_id)),
+        process_id: answer
+            .map(|status| status.process_id)
+            .or_else(|| daemon_of(mount)),
         read_only: mount.is_read_only(),
         answers: life == Life::Answers,
         inside: answer.map(|status| Inside {
@@ -263,6 +305,9 @@ fn status(mount: &mountinfo::Mount, answers: &[Status]) -> MountStatus {
             inodes: status.inodes,
             open_files: status.open_files,
             open_directories: status.open_directories,
+            confinement: status.confinement.clone(),
+            locked_key_bytes: status.locked_key_bytes,
+            unlocked_key_bytes: status.unlocked_key_bytes,
         }),
         life,
     }

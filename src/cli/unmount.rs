@@ -7,12 +7,15 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
+use super::args::Global;
 use super::message::CliError;
+use super::progress::Progress;
 use crate::mount::mountpoint::{daemon_of, locate};
-use crate::mount::{MountError, mountinfo, mountpoint};
+use crate::mount::{MountError, mountinfo, mountpoint, unmounter};
 
-/// How long the daemon may take to write its last seals.
-const FINISH: Duration = Duration::from_secs(30);
+/// How long the daemon may take to write its last seals: they come after a sync of the whole backing filesystem, which
+/// others may keep busy. As with umount(8), waiting is what is wanted; only a disk that does nothing any more takes longer.
+const FINISH: Duration = Duration::from_secs(600);
 
 /// The arguments of `cmkfs unmount`.
 #[derive(Debug, Clone, Args)]
@@ -25,11 +28,31 @@ pub struct UnmountArgs {
     pub lazy: bool,
 }
 
+/// The arguments of the process that unmounts for another.
+#[derive(Debug, Clone, Args)]
+pub struct UnmounterArgs {
+    /// Where the volume is mounted.
+    pub mountpoint: PathBuf,
+    /// The mount's device, the major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+}
+
+/// Runs `cmkfs unmounter`.
+///
+/// # Errors
+/// Where the process that started it cannot be heard or answered.
+pub fn serve(args: &UnmounterArgs) -> Result<(), CliError> {
+    let served = unmounter::serve(&args.mountpoint, (args.major, args.minor));
+    Ok(served.map_err(MountError::Unmounter)?)
+}
+
 /// Runs `cmkfs unmount`.
 ///
 /// # Errors
 /// [`MountError::NotMounted`], [`MountError::Busy`] with those who hold it, or [`MountError::StillFinishing`].
-pub fn run(args: &UnmountArgs) -> Result<(), CliError> {
+pub fn run(global: &Global, args: &UnmountArgs) -> Result<(), CliError> {
     let path = locate(&args.mountpoint)?;
     let found = mountinfo::at(&path);
     let found = found.map_err(|source| MountError::Unreachable {
@@ -42,7 +65,10 @@ pub fn run(args: &UnmountArgs) -> Result<(), CliError> {
     let daemon = daemon_of(&mount);
     mountpoint::unmount(&path, mount.device, args.lazy)?;
     match daemon {
-        Some(pid) if !args.lazy => Ok(wait_for(pid, &path)?),
+        Some(pid) if !args.lazy => {
+            let _progress = Progress::counter(global, "Writing to the disk");
+            Ok(wait_for(pid, &path)?)
+        }
         _ => Ok(()),
     }
 }

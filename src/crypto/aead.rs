@@ -4,7 +4,8 @@ use aes_gcm_siv::aead::AeadInOut;
 use aes_gcm_siv::aead::inout::InOutBuf;
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit};
 
-use crate::secret::Secret;
+use crate::secret::{Secret, locked};
+use crate::sys::locked::Locked;
 
 /// Bytes of a nonce.
 pub const NONCE_LEN: usize = 12;
@@ -22,7 +23,7 @@ pub type Tag = [u8; TAG_LEN];
 pub struct AuthenticationError;
 
 /// An expanded AES-256-GCM-SIV key; its round keys zeroize when dropped.
-pub struct AeadKey(Aes256GcmSiv);
+pub struct AeadKey(Locked<Aes256GcmSiv>);
 
 impl std::fmt::Debug for AeadKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,7 +35,7 @@ impl AeadKey {
     /// Expands `key`.
     #[must_use]
     pub fn new(key: &Secret<32>) -> Self {
-        Self(Aes256GcmSiv::new(key.expose().into()))
+        Self(locked(|| Aes256GcmSiv::new(key.expose().into())))
     }
 
     /// Encrypts `buffer` in place and returns the tag.

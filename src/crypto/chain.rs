@@ -4,13 +4,14 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::secret::Secret;
+use crate::secret::{Secret, locked};
+use crate::sys::locked::Locked;
 
 /// A link: what covers a text and all before it.
 pub type Link = [u8; 32];
 
 /// The key of a chain. Its expanded state zeroizes when dropped.
-pub struct ChainKey(Hmac<Sha256>);
+pub struct ChainKey(Locked<Hmac<Sha256>>);
 
 impl std::fmt::Debug for ChainKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,13 +24,15 @@ impl ChainKey {
     #[must_use]
     pub fn new(key: &Secret<32>) -> Self {
         // HMAC takes keys of every length (RFC 2104).
-        Self(Hmac::new_from_slice(key.expose()).expect("a key of any length"))
+        Self(locked(|| {
+            Hmac::new_from_slice(key.expose()).expect("a key of any length")
+        }))
     }
 
     /// The link of `text` after `previous`: HMAC(`previous` ‖ `text`).
     #[must_use]
     pub fn link(&self, previous: &[u8], text: &[u8]) -> Link {
-        let mac = self.0.clone().chain_update(previous).chain_update(text);
+        let mac = (*self.0).clone().chain_update(previous).chain_update(text);
         mac.finalize().into_bytes().into()
     }
 }

@@ -4,7 +4,8 @@ use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 
 use crate::ids::{KeyId, MaterialId};
-use crate::secret::Secret;
+use crate::secret::{Secret, leaving_nothing, locked};
+use crate::sys::locked::Locked;
 
 /// What a derived key is for: the `info` input of HKDF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Purpose {
 }
 
 /// The keys that can be derived from one secret. The extract step runs once, however many keys are asked for.
-pub struct Kdf(Hkdf<Sha256>);
+pub struct Kdf(Locked<Hkdf<Sha256>>);
 
 impl std::fmt::Debug for Kdf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,18 +76,21 @@ impl Kdf {
     /// HKDF-Extract without salt over a full-entropy secret.
     #[must_use]
     pub fn new(secret: &Secret<32>) -> Self {
-        Self(Hkdf::new(None, secret.expose()))
+        Self(locked(|| Hkdf::new(None, secret.expose())))
     }
 
     /// HKDF-Expand to `N` bytes (at most 8,160) for one purpose.
     #[must_use]
     pub fn derive<const N: usize>(&self, purpose: Purpose) -> Secret<N> {
-        Secret::fill_with(|key| {
-            // HKDF-Expand refuses only more than 255 hashes' worth of output.
-            self.0
-                .expand(purpose.info(), key)
-                .expect("N is at most 8,160");
-        })
+        let expand = || {
+            Secret::fill_with(|key| {
+                // HKDF-Expand refuses only more than 255 hashes' worth of output.
+                self.0
+                    .expand(purpose.info(), key)
+                    .expect("N is at most 8,160");
+            })
+        };
+        leaving_nothing(expand)
     }
 }
 

@@ -84,6 +84,9 @@ pub enum MountError {
         /// Why.
         source: io::Error,
     },
+    /// The process that unmounts for the mount's own has failed.
+    #[error("the process that unmounts for the mount: {0}")]
+    Unmounter(io::Error),
     /// The transport failed.
     #[error("the connection to the kernel failed: {0}")]
     Session(io::Error),
@@ -187,6 +190,7 @@ impl MountError {
             | Self::Refused { .. }
             | Self::Helper(_)
             | Self::Unmount { .. }
+            | Self::Unmounter(_)
             | Self::Session(_)
             | Self::Background(_)
             | Self::Killed(_) => None,

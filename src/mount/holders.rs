@@ -106,7 +106,16 @@ pub fn of_mount(device_minor: u32, user: u32) -> Option<u32> {
             fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm == name)
         })
     };
-    processes().find(|pid| serves(pid) && is_users(pid))
+    // The kernel gives a number out again as soon as a mount is gone, which its process learns a moment later.
+    let all = processes().filter(|pid| serves(pid) && is_users(pid));
+    all.max_by_key(|pid| started(*pid))
+}
+
+/// When a process was started, in clock ticks since boot: field 22 of proc_pid_stat(5), the 20th after the name.
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -140,6 +149,22 @@ mod tests {
             assert!(std::time::Instant::now() < until);
         }
         assert_eq!(of_mount(u32::MAX >> 12, user + 1), None);
+        // Of two, the one that was started last.
+        let script = format!(
+            "echo {} > /proc/$$/comm; read end",
+            thread_name(u32::MAX >> 12)
+        );
+        let mut later = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        while of_mount(u32::MAX >> 12, user) != Some(later.id()) {
+            assert!(std::time::Instant::now() < until);
+        }
+        drop(later.stdin.take());
+        later.wait().unwrap();
+        assert_eq!(of_mount(u32::MAX >> 12, user), Some(std::process::id()));
         wake.send(()).unwrap();
         thread.join().unwrap().unwrap();
     }

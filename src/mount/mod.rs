@@ -3,8 +3,10 @@
 //! [`options`] what `-o` says · [`mountinfo`] what is mounted where · [`mountpoint`] checks, mounts, unmounts ·
 //! [`fusermount`] the helper for ordinary users · [`session`] the FUSE transport · [`serve`] the life of a mount ·
 //! [`revoke`] keys that change under it · [`control`] how commands reach it · [`ticker`] threads that wake now and then · [`daemon`] into the background ·
+//! [`confine`] what the process gives up · [`unmounter`] the process that unmounts for it ·
 //! [`holders`] who keeps a mount busy · [`error`] what can go wrong.
 
+pub mod confine;
 pub mod control;
 pub mod daemon;
 pub mod error;
@@ -17,6 +19,7 @@ pub mod revoke;
 pub mod serve;
 pub mod session;
 pub mod ticker;
+pub mod unmounter;
 
 pub use error::MountError;
 pub use options::MountOptions;

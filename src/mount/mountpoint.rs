@@ -13,16 +13,20 @@ use rustix::fs::{Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::confine::{Confinement, Reach, confine};
 use super::error::MountError;
 use super::fusermount::{self, HelperError};
 use super::mountinfo::{self, FILESYSTEM_TYPE};
 use super::options::MountOptions;
+use super::unmounter::Unmounter;
 use super::{holders, mountinfo::Mount};
 use crate::volume::lock::holder;
 
 /// How long a busy mountpoint is tried again: short-lived users (a shell's completion, an indexer) are gone by then.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a mount may take to answer that is there already: its daemon may have been stopped, and never answer.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Dead daemons leave a mount each; more than this many on one place is somebody else's accident.
 const STALE_LAYERS: usize = 16;
 
@@ -118,6 +122,27 @@ pub fn answers(path: &Path) -> bool {
     )
 }
 
+/// The same; `None` where there is no answer in time.
+fn answers_in_time(path: &Path) -> Option<bool> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let asked = path.to_owned();
+    // Left to itself where it hangs: it ends with the process.
+    std::thread::spawn(move || sender.send(answers(&asked)));
+    receiver.recv_timeout(ANSWER).ok()
+}
+
+/// Why a mountpoint that does not answer is not fit.
+fn silent(path: &Path) -> MountError {
+    match mountinfo::at(path) {
+        Ok(Some(mount)) if mount.is_cmkfs() => MountError::AlreadyMounted {
+            mountpoint: path.to_owned(),
+            pid: daemon_of(&mount),
+            source_name: mount.source,
+        },
+        _ => unreachable(path, io::ErrorKind::TimedOut.into()),
+    }
+}
+
 fn is_stale(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -139,8 +164,10 @@ fn unreachable(path: &Path, source: io::Error) -> MountError {
 /// Detaches what daemons that died have left at `path`.
 fn clear_stale(path: &Path) -> Result<(), MountError> {
     for _ in 0..STALE_LAYERS {
-        if answers(path) {
-            return Ok(());
+        match answers_in_time(path) {
+            Some(true) => return Ok(()),
+            Some(false) => {}
+            None => return Err(silent(path)),
         }
         let Some(mount) = mountinfo::at(path).map_err(|error| unreachable(path, error))? else {
             return Ok(());
@@ -166,6 +193,8 @@ fn clear_stale(path: &Path) -> Result<(), MountError> {
 pub struct Mounted {
     path: PathBuf,
     device: (u32, u32),
+    unmounter: Unmounter,
+    confinement: Confinement,
 }
 
 impl Mounted {
@@ -192,13 +221,18 @@ impl Mounted {
         let found = found
             .filter(Mount::is_cmkfs)
             .ok_or_else(|| MountError::NotMounted(path.clone()))?;
-        Ok((
-            Self {
-                path,
-                device: found.device,
-            },
-            device,
-        ))
+        let unmounter = Unmounter::start(&path, found.device).inspect_err(|_| {
+            if let Err(error) = unmount(&path, found.device, true) {
+                log::error!("{error}");
+            }
+        })?;
+        let mounted = Self {
+            path,
+            device: found.device,
+            unmounter,
+            confinement: Confinement::default(),
+        };
+        Ok((mounted, device))
     }
 
     /// Where it is.
@@ -245,14 +279,34 @@ impl Mounted {
         }
     }
 
+    /// Has this process give up what serving the mount does not take. Only while it has one thread.
+    pub fn confine(&mut self, ciphertext: &Path, keys: &Path) {
+        self.confinement = confine(&Reach {
+            ciphertext,
+            keys,
+            mountpoint: &self.path,
+            readahead: &self.readahead(),
+        });
+    }
+
+    /// What this process has given up.
+    #[must_use]
+    pub const fn confinement(&self) -> &Confinement {
+        &self.confinement
+    }
+
+    /// Where the kernel is told how far to read ahead.
+    #[must_use]
+    pub fn readahead(&self) -> PathBuf {
+        let (major, minor) = self.device;
+        format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb").into()
+    }
+
     /// Lets the kernel read ahead by 1 MiB instead of 128 KiB. Needs root; without it reading is merely slower.
     pub fn raise_readahead(&self) {
-        let path = format!(
-            "/sys/class/bdi/{}:{}/read_ahead_kb",
-            self.device.0, self.device.1
-        );
+        let path = self.readahead();
         if let Err(error) = std::fs::write(&path, "1024") {
-            log::debug!("{path}: {error}");
+            log::debug!("{}: {error}", path.display());
         }
     }
 
@@ -266,7 +320,7 @@ impl Mounted {
             mountinfo::at(&self.path).map(|found| found.is_some_and(|mount| mount.device == device))
         };
         match is_ours() {
-            Ok(true) => unmount(&self.path, device, lazy),
+            Ok(true) => self.unmounter.unmount(&self.path, lazy),
             Ok(false) => Ok(()),
             Err(error) => Err(unreachable(&self.path, error)),
         }

@@ -71,7 +71,9 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let fs = Arc::new(fs);
     // Taken before mounting, so that no signal can kill the process and leave a dead mount.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(MountError::Session)?;
-    let (mounted, device) = Mounted::new(&place, &source, &options)?;
+    let (mut mounted, device) = Mounted::new(&place, &source, &options)?;
+    // With one thread still, and all that it takes to mount behind it.
+    mounted.confine(&fs.directory, keys.dir());
     let mounted = Arc::new(mounted);
     let result = Connected::new(Arc::clone(&fs), &mounted, device)
         .map_err(MountError::Session)

@@ -1,8 +1,9 @@
-//! The only `unsafe` code: system calls that no safe crate offers. Each file wraps one of them behind a safe function.
+//! The only `unsafe` code: what no safe crate offers, each file behind safe functions.
 
 #![allow(unsafe_code)]
 
 pub mod heap;
 pub mod identity;
+pub mod locked;
 pub mod process;
 pub mod writeback;

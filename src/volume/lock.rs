@@ -43,17 +43,23 @@ impl VolumeLock {
 /// The process that holds the lock of the volume in `directory`, as /proc/locks tells it.
 #[must_use]
 pub fn holder(directory: &Path) -> Option<u32> {
-    let inode = std::fs::metadata(directory.join(VOLUME_FILE)).ok()?.ino();
+    let volume_file = std::fs::metadata(directory.join(VOLUME_FILE)).ok()?;
+    let device = volume_file.dev();
+    let device = (rustix::fs::major(device), rustix::fs::minor(device));
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF". The device is not compared: some filesystems show another
-    // there than stat(2) does.
+    // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF". Filesystems whose devices are of no driver may show another there
+    // than stat(2) does.
     let holder = |line: &str| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let ["FLOCK", _, _, pid, file, ..] = fields.get(1..)? else {
             return None;
         };
-        let number = file.rsplit(':').next()?.parse::<u64>().ok()?;
-        (number == inode).then(|| pid.parse().ok()).flatten()
+        let mut parts = file.split(':');
+        let mut hexadecimal = || u32::from_str_radix(parts.next()?, 16).ok();
+        let shown = (hexadecimal()?, hexadecimal()?);
+        let inode = parts.next()?.parse::<u64>().ok()?;
+        let is_it = inode == volume_file.ino() && (device.0 == 0 || shown == device);
+        is_it.then(|| pid.parse().ok()).flatten()
     };
     locks.lines().find_map(holder)
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sweep::{self, Failures, Progress, is_gone};
 use super::walk::{self, Found, Place};
-use super::{Volume, VolumeError, decode_volume_file, volume_context};
+use super::{Volume, VolumeError, decode_volume_file, regular, volume_context};
 use crate::crypto::header::{seal_volume, verify_volume};
 use crate::crypto::object::ObjectKeys;
 use crate::format::envelope::ObjectKind;
@@ -281,12 +281,7 @@ fn rewrap_volume_file(volume: &Volume, binding: &KeyBinding) -> Result<Rewrapped
     };
     let directory = volume.backing_root().map_err(filesystem)?;
     let path = directory.join(VOLUME_FILE);
-    let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(VolumeError::io("open", &path))?;
+    let file = regular(&path, true).map_err(VolumeError::io("open", &path))?;
     let old = decode_volume_file(&file, &directory)?;
     let context = volume_context(volume.volume_id());
     let keys = volume.keys();

@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal};
 
 /// How long anything may take before a test calls it a failure. Generous: a loaded machine is no bug.
 pub const DEADLINE: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(10);
+pub const POLL: Duration = Duration::from_millis(10);
 
 /// A volume, mounted or not.
 pub struct Volume {

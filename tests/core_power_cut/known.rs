@@ -63,6 +63,15 @@ fn known() -> Vec<(&'static str, Vec<Operation>)> {
                 Sync("g", false),
             ],
         ),
+        (
+            "a symlink's target that goes before the symlink does",
+            vec![
+                Symlink(f, 4000),
+                SyncDirectory(""),
+                Unlink(f),
+                Symlink("g", 4000),
+            ],
+        ),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! A tree behind the bare core: each path is walked by lookups, each operation one call or open, call, release.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +25,8 @@ pub struct Direct {
     pub volume: TestVolume,
     open: Option<Volume>,
     held: Vec<(NodeId, HandleId)>,
+    /// One entry for each lookup that the core counts.
+    looked_up: RefCell<Vec<NodeId>>,
     /// Makes the backing calls of each new beginning.
     backing: Box<dyn Fn() -> Backing>,
 }
@@ -44,8 +47,29 @@ impl Direct {
             volume,
             open,
             held: Vec::new(),
+            looked_up: RefCell::default(),
             backing: Box::new(backing),
         }
+    }
+
+    /// Gives back every lookup, as the kernel does for what nobody uses.
+    pub fn forget_all(&self) {
+        for node in self.looked_up.take() {
+            self.fs().forget(node, 1);
+        }
+    }
+
+    /// Counts the lookup that an answer stands for.
+    pub fn found(&self, result: FsResult<Attributes>) -> Answer<Attributes> {
+        let found = answer(result)?;
+        self.looked_up.borrow_mut().push(found.node);
+        Ok(found)
+    }
+
+    fn reopen(&mut self) {
+        self.open = None;
+        self.looked_up.take();
+        self.open = Some(self.volume.open_with((self.backing)()));
     }
 
     /// Ends the filesystem without a word.
@@ -63,6 +87,16 @@ impl Direct {
         self.walk(path).unwrap().node
     }
 
+    /// The same, where it may fail.
+    pub fn look_up(&self, path: &str) -> Answer<NodeId> {
+        Ok(self.walk(path)?.node)
+    }
+
+    /// A file is held open.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// The open volume.
     pub fn open_volume(&self) -> &Volume {
         self.open.as_ref().unwrap()
@@ -74,7 +108,7 @@ impl Direct {
         self.fs().shutdown().unwrap();
         self.open = None;
         let result = work(&self.volume);
-        self.open = Some(self.volume.open_with((self.backing)()));
+        self.reopen();
         result
     }
 
@@ -82,15 +116,13 @@ impl Direct {
     pub fn remount(&mut self) {
         self.release_held();
         self.fs().shutdown().unwrap();
-        self.open = None;
-        self.open = Some(self.volume.open_with((self.backing)()));
+        self.reopen();
     }
 
     /// Opens the filesystem anew without having ended it, as after a SIGKILL.
     pub fn remount_killed(&mut self) {
         self.held.clear();
-        self.open = None;
-        self.open = Some(self.volume.open_with((self.backing)()));
+        self.reopen();
     }
 
     fn walk(&self, path: &str) -> Answer<Attributes> {
@@ -101,7 +133,7 @@ impl Direct {
                 FileKind::Symlink => return Err(Errno::LOOP),
                 _ => return Err(Errno::NOTDIR),
             }
-            found = answer(self.fs().lookup(found.node, OsStr::new(name)))?;
+            found = self.found(self.fs().lookup(found.node, OsStr::new(name)))?;
         }
         Ok(found)
     }
@@ -167,9 +199,9 @@ impl Tree for Direct {
             permissions: mode,
             umask: 0o022,
         };
-        let (_, opened) = answer(self.fs().create(caller(), parent, name, mode, WRITE))?;
+        let (found, opened) = answer(self.fs().create(caller(), parent, name, mode, WRITE))?;
         self.fs().release(opened.handle);
-        Ok(())
+        self.found(Ok(found)).map(drop)
     }
 
     fn mkdir(&mut self, path: &str, mode: u32) -> Answer<()> {
@@ -178,16 +210,15 @@ impl Tree for Direct {
             permissions: mode,
             umask: 0o022,
         };
-        answer(self.fs().make_directory(caller(), parent, name, mode)).map(drop)
+        self.found(self.fs().make_directory(caller(), parent, name, mode))
+            .map(drop)
     }
 
     fn symlink(&mut self, path: &str, target: &str) -> Answer<()> {
         let (parent, name) = self.parent(path)?;
-        answer(
-            self.fs()
-                .make_symlink(caller(), parent, name, OsStr::new(target)),
-        )
-        .map(drop)
+        let target = OsStr::new(target);
+        self.found(self.fs().make_symlink(caller(), parent, name, target))
+            .map(drop)
     }
 
     fn link(&mut self, old: &str, new: &str) -> Answer<()> {
@@ -198,7 +229,8 @@ impl Tree for Direct {
         if found.kind == FileKind::Directory {
             return Err(Errno::PERM);
         }
-        answer(self.fs().link(found.node, parent, name)).map(drop)
+        self.found(self.fs().link(found.node, parent, name))
+            .map(drop)
     }
 
     fn unlink(&mut self, path: &str) -> Answer<()> {
@@ -358,24 +390,28 @@ impl Tree for Direct {
         let handle = answer(self.fs().open_directory(node))?;
         let mut names = Vec::new();
         let mut offset = 0;
-        loop {
+        let listed = loop {
             // Three at a time, so that listings are interrupted and go on.
             let before = offset;
             let mut room = 3;
-            answer(self.fs().read_directory_plus(handle, offset, &mut |entry| {
+            let listed = answer(self.fs().read_directory_plus(handle, offset, &mut |entry| {
                 if room == 0 {
                     return Fill::Full;
                 }
                 room -= 1;
                 offset = entry.next_offset;
+                if let Some(found) = entry.attributes {
+                    self.looked_up.borrow_mut().push(found.node);
+                }
                 names.push(String::from_utf8(entry.name.as_bytes().to_vec()).unwrap());
                 Fill::Taken
-            }))?;
-            if offset == before {
-                break;
+            }));
+            if listed.is_err() || offset == before {
+                break listed;
             }
-        }
+        };
         self.fs().release_directory(handle);
+        listed?;
         names.retain(|name| name != "." && name != "..");
         names.sort();
         Ok(names)
@@ -386,6 +422,7 @@ impl Tree for Direct {
         let (kind, content) = match found.kind {
             FileKind::Directory => ("directory", Vec::new()),
             FileKind::Symlink => ("symlink", answer(self.fs().read_link(found.node))?),
+            FileKind::Fifo => ("pipe", Vec::new()),
             _ => ("file", self.content(path, found.size)?),
         };
         let mut xattrs = BTreeMap::new();

@@ -92,7 +92,15 @@ pub struct TestVolume {
 
 impl TestVolume {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// One that lies in memory: for thousands of beginnings, none of which is to wait for a disk.
+    pub fn in_memory() -> Self {
+        Self::within(tempfile::tempdir_in("/dev/shm").unwrap())
+    }
+
+    fn within(dir: tempfile::TempDir) -> Self {
         let keys = key_service(&dir.path().join("keys"));
         Self::with_keys(dir, keys)
     }

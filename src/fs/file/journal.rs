@@ -179,6 +179,7 @@ impl Journal {
             return Ok(None);
         };
         let mut found = Self::over(object.id(), fd);
+        found.file.named.store(true, Ordering::Release);
         // None begins behind that, however long somebody has made the file.
         while found.end <= FULL && found.recover_record(core, keys, epoch, size)? {}
         // Behind its end there may be records that would count again if another came before them, and before it some that
@@ -267,6 +268,12 @@ impl Inner {
         self.journal
             .as_ref()
             .is_some_and(|journal| journal.pending.contains_key(&block))
+    }
+
+    /// How long this block is in the journal, in bytes.
+    pub(super) fn journaled_length(&self, block: u64) -> Option<u16> {
+        let journal = self.journal.as_ref()?;
+        Some(journal.pending.get(&block)?.entry.length)
     }
 
     /// Blocks from `block` on, at most `limit`, whose newest versions are in their places.
@@ -377,6 +384,18 @@ impl Inner {
                 None => journal.pending.remove(&block),
             };
             journal.closed = true;
+        }
+    }
+
+    /// The file is not there any more: its journal goes as well. At once where no sync has returned that it was needed for.
+    pub(super) fn give_up_journal(&mut self, core: &Core) {
+        let (Some(journal), Some(journals)) = (self.journal.take(), &core.journals) else {
+            return;
+        };
+        if journal.file.named.load(Ordering::Acquire) {
+            journals.doom(journal.object);
+        } else {
+            journals.remove(&core.backing, journal.object);
         }
     }
 

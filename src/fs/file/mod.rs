@@ -232,12 +232,9 @@ impl OpenFile {
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
         if !inner.has_header {
+            // Dirty, so that a power cut or a full disk may leave less of its page.
             inner.keeping_attributes(core, |inner| {
-                let state = SealedState {
-                    epoch: inner.stored.epoch + 1,
-                    ..EMPTY
-                };
-                inner.store_header(core, state)
+                inner.store_header(core, inner.changing(false))
             })?;
         }
         Ok(object)
@@ -298,7 +295,11 @@ impl Inner {
         } else {
             let mut page = [0; layout::BLOCK_LEN];
             page[..HEADER_LEN].copy_from_slice(&bytes);
-            core.backing.write(self.place(), &page, 0)?;
+            if let Err(error) = core.backing.write(self.place(), &page, 0) {
+                // A part of it would be no file.
+                let _ = core.backing.truncate(self.place(), 0);
+                return Err(error.into());
+            }
         }
         // What is on the disk would refuse the change that follows, were that there first after a power cut: the mark has
         // to be there before. A file that was never sealed has nothing to refuse.

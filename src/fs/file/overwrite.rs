@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::journal::Journal;
@@ -13,6 +14,9 @@ use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
 use crate::format::slot::Entry;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
+
+/// No filesystem gives out less room.
+const SECTOR: u64 = 512;
 
 impl OpenFile {
     /// Overwrites blocks by way of the journal.
@@ -74,6 +78,7 @@ impl OpenFile {
         entries: &[Entry],
         sealed: &[u8],
     ) -> FsResult<()> {
+        self.reserve(core, inner, first, entries)?;
         let full = inner
             .journal
             .as_ref()
@@ -98,6 +103,45 @@ impl OpenFile {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes sure of the room in their places for blocks that are longer than what lies there: what is recorded can be brought
+    /// there on a full disk as well, and the file be cut.
+    fn reserve(&self, core: &Core, inner: &Inner, first: u64, entries: &[Entry]) -> FsResult<()> {
+        for (entry, block) in entries.iter().zip(first..) {
+            let (held, needed) = (
+                self.held_in_place(core, inner, block)?,
+                u64::from(entry.length),
+            );
+            if held.div_ceil(SECTOR) >= needed.div_ceil(SECTOR) {
+                continue;
+            }
+            let from = layout::data_offset(block) + held;
+            let flags = FallocateFlags::KEEP_SIZE;
+            match core
+                .backing
+                .allocate(inner.place(), flags, from, needed - held)
+            {
+                // A backing filesystem that cannot reserve says that it is full when it is.
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Of how many bytes of a block's page it is known that there is room for them.
+    fn held_in_place(&self, core: &Core, inner: &Inner, block: u64) -> FsResult<u64> {
+        if let Some(length) = inner.journaled_length(block) {
+            return Ok(u64::from(length));
+        }
+        let slots = self.group(core, inner, layout::group_of(block))?;
+        let (slot, settled) = slots.get(layout::index_in_group(block));
+        Ok(if settled {
+            u64::from(slot.current.length)
+        } else {
+            0
+        })
     }
 
     fn record(

@@ -114,7 +114,7 @@ impl OpenFile {
         if !publish(fresh, old)? {
             return Ok(false);
         }
-        inner.drop_journal(core);
+        inner.give_up_journal(core);
         inner.released = new.released;
         inner.fd = Arc::clone(&new.fd);
         inner.placed.fetch_add(1, Ordering::AcqRel);

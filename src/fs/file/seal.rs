@@ -129,13 +129,15 @@ impl OpenFile {
             ..inner.stored.clone()
         };
         // The seal is no change of content.
-        inner.keeping_attributes(core, |inner| inner.store_header(core, state))?;
-        inner.drop_journal(core);
-        Ok(())
+        let sealed = inner.keeping_attributes(core, |inner| inner.store_header(core, state));
+        if !inner.stored.dirty {
+            inner.drop_journal(core);
+        }
+        sealed
     }
 
     /// Gives up a file that nobody can open any more: it needs no seal, and its journal goes with it.
     pub fn discard(&self, core: &Core) {
-        self.inner.write().drop_journal(core);
+        self.inner.write().give_up_journal(core);
     }
 }

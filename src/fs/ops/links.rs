@@ -1,7 +1,7 @@
 //! Symlinks: their targets, in the backing symlink or in a side file.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{OFlags, Stat};
@@ -131,7 +131,21 @@ impl FileSystem {
         }
     }
 
-    /// Removes a side file whose symlink is gone. One that stays behind does no harm.
+    /// Removes the side file of a symlink that has just lost its names in these directories: once that is on the disk, so that
+    /// a power cut brings no symlink back without its target. One that stays behind does no harm.
+    pub(super) fn remove_side_file_with(&self, directories: &[BorrowedFd<'_>], side: &CString) {
+        let backing = &self.core.backing;
+        let synced = directories.iter().try_for_each(|directory| {
+            let listing = backing.reopen(*directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            backing.sync(listing, false)
+        });
+        match synced {
+            Ok(()) => self.remove_side_file(side),
+            Err(error) => log::debug!("a symlink's side file stays: {error}"),
+        }
+    }
+
+    /// Removes a side file that no symlink on the disk leads to. One that stays behind does no harm.
     pub(super) fn remove_side_file(&self, side: &CString) {
         if let Ok(links) = self.links_directory() {
             let _ = self.core.backing.remove(&links, side);

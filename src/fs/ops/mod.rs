@@ -12,6 +12,7 @@ mod links;
 mod listing;
 mod namespace;
 mod rekey;
+mod removal;
 mod rename;
 mod repair;
 mod replace;
@@ -105,6 +106,9 @@ impl FileSystem {
             read_only: settings.read_only,
             descriptors: RecentDescriptors::new(settings.spare_descriptors / 2),
         };
+        if let (false, Some(journals)) = (core.read_only, &core.journals) {
+            journals.look(&core.backing)?;
+        }
         let inodes = Inodes::new(root, &stat);
         inodes.root().check_key(&core)?;
         Ok(Self {

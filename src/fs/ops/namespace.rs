@@ -78,6 +78,8 @@ impl FileSystem {
         let kind = kind_of(&stat);
         let size = self.size_at(kind, &stat, at)?;
         let inode = self.inodes.look_up(&stat, kind, parent, name.to_owned());
+        // What a failed write has left past the end of an open file is none of it.
+        let size = self.open_file(&inode).map_or(size, |file| file.size());
         let attributes = self.attributes_of(inode.node, kind, &stat, size);
         Ok((inode, attributes))
     }
@@ -247,7 +249,7 @@ impl FileSystem {
         })?;
         entry.remove_long(&self.core, &directory);
         if let Some(side) = side {
-            self.remove_side_file(&side);
+            self.remove_side_file_with(&[directory.as_fd()], &side);
         }
         Ok(())
     }
@@ -289,6 +291,22 @@ impl FileSystem {
     /// Takes a name from an object by `remove`. If the transport knows the object under that name, it is pinned, so that
     /// it can be reached, and its number not be given to another, while somebody still has it.
     pub(super) fn detached(
+        &self,
+        parent: &Arc<Inode>,
+        stat: &Stat,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        remove: impl FnOnce() -> Result<(), Errno>,
+    ) -> FsResult<()> {
+        let losing = self.losing(stat, At::Name(directory, name));
+        self.taken_from(parent, stat, directory, name, remove)?;
+        if let Some(losing) = losing {
+            self.lost(losing);
+        }
+        Ok(())
+    }
+
+    fn taken_from(
         &self,
         parent: &Arc<Inode>,
         stat: &Stat,

@@ -139,14 +139,19 @@ impl FileSystem {
                 self.exchange(from, moved, to, target)?;
                 let aside = temporary_name();
                 let directory = from.directory.as_fd();
-                self.detached(&from.parent, target, directory, &from.entry.object, || {
-                    let aside = (directory, aside.as_c_str());
-                    self.core.backing.rename(
-                        (directory, &from.entry.object),
-                        aside,
-                        RenameFlags::empty(),
-                    )
-                })?;
+                let moved_aside =
+                    self.detached(&from.parent, target, directory, &from.entry.object, || {
+                        let aside = (directory, aside.as_c_str());
+                        self.core.backing.rename(
+                            (directory, &from.entry.object),
+                            aside,
+                            RenameFlags::empty(),
+                        )
+                    });
+                if let Err(error) = moved_aside {
+                    let _ = self.exchange(from, target, to, moved);
+                    return Err(error);
+                }
                 self.remove_aside(directory, &aside);
             }
             (FileKind::Directory, _) => return Err(Errno::NOTDIR.into()),
@@ -170,7 +175,7 @@ impl FileSystem {
                 )
                 .map_err(|error| failed.take().unwrap_or(error))?;
                 if let Some(side) = side {
-                    self.remove_side_file(&side);
+                    self.remove_side_file_with(&[to.directory.as_fd()], &side);
                 }
             }
         }

@@ -71,7 +71,10 @@ impl FileSystem {
         };
         let replaced = self.put_symlink(inode, &names, &text);
         match &replaced {
-            Ok(true) if side => self.remove_side_file(&own_name(&old.object.to_string())),
+            Ok(true) if side => {
+                let directories: Vec<_> = names.iter().map(|name| name.directory.as_fd()).collect();
+                self.remove_side_file_with(&directories, &own_name(&old.object.to_string()));
+            }
             Err(_) if side => self.remove_side_file(&own_name(&new.object.to_string())),
             // Names that still lead to the old symlink need its side file, and the others that of the new one.
             _ => {}

@@ -1,7 +1,6 @@
 //! What happens in the background: files that were closed are sealed once the backing filesystem has been synced.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,10 @@ use crate::sync::{Mutex, MutexGuard};
 use rustix::fs::OFlags;
 
 use super::FileSystem;
-use crate::fs::backing::At;
 use crate::fs::error::FsResult;
 use crate::fs::inodes::Inode;
-use crate::fs::types::{FileKind, NodeId};
+use crate::fs::journals::Journals;
+use crate::fs::types::NodeId;
 use crate::sys::heap;
 
 /// How long a closed file waits for its seal, so that one sync of the backing filesystem serves many.
@@ -43,6 +42,11 @@ impl Sealer {
         waiting.inodes.insert(inode.node, inode);
     }
 
+    /// The file is not to be sealed any more. Says whether it waited.
+    pub fn take_back(&self, node: NodeId) -> bool {
+        self.waiting.lock().inodes.remove(&node).is_some()
+    }
+
     /// More files wait than descriptors should be spent on.
     fn is_crowded(&self, limit: usize) -> bool {
         self.waiting.lock().inodes.len() > limit
@@ -50,12 +54,20 @@ impl Sealer {
 }
 
 impl FileSystem {
-    /// Seals what has waited long enough, lets go of inodes that were in use when they should have gone, and gives memory
-    /// back where there were many more. Called every few seconds.
+    /// Seals what has waited long enough, and removes the journals of removed files; lets go of inodes that were in use when
+    /// they should have gone, and gives memory back where there were many more. Called every few seconds.
     pub fn seal_idle(&self) {
         self.inodes.let_go_of_lingering();
         if self.inodes.shrink() {
             heap::give_back();
+        }
+        if self
+            .core
+            .journals
+            .as_ref()
+            .is_some_and(Journals::has_waited)
+        {
+            self.remove_doomed_journals();
         }
         let due = self
             .sealer
@@ -71,6 +83,7 @@ impl FileSystem {
     /// Seals every closed file now.
     pub fn seal_now(&self) {
         if !self.core.read_only {
+            self.remove_doomed_journals();
             self.seal_all(&self.sealer.turn.lock());
         }
     }
@@ -97,6 +110,7 @@ impl FileSystem {
         if self.core.read_only {
             return Ok(());
         }
+        self.remove_doomed_journals();
         for inode in self.inodes.all() {
             if self
                 .open_file(&inode)
@@ -147,44 +161,16 @@ impl FileSystem {
             let mut slot = inode.file.lock();
             // Unless it was opened again, or waits again. One that could not be sealed is recovered when it is opened.
             if slot.handles == 0 && !self.sealer.waiting.lock().inodes.contains_key(&inode.node) {
-                slot.file = None;
+                let file = slot.file.take();
+                let is_unsealed = file.is_some_and(|file| file.unsealed().is_some());
+                if let (true, Some(journals)) = (is_unsealed, &self.core.journals) {
+                    journals.note_left();
+                }
             }
             drop(slot);
             self.inodes.let_go(inode);
         }
         synced
-    }
-
-    /// Gives up a file that waits for its seal, and that nobody can open any more: what it takes on the disk is free at
-    /// once, not only after the wait. Called when the transport has forgotten it, and when its last handle was closed:
-    /// either may come first.
-    pub(super) fn give_up_removed(&self, node: NodeId) {
-        let Ok(inode) = self.inodes.get(node) else {
-            return;
-        };
-        if !inode.is_forgotten() || inode.kind != FileKind::File {
-            return;
-        }
-        let pin = inode.place.read().pin.clone();
-        let stat = |pin: Arc<OwnedFd>| self.core.backing.stat(At::Fd(pin.as_fd())).ok();
-        // It may have other names than the one it was known by.
-        if pin.and_then(stat).is_none_or(|stat| stat.st_nlink > 0) {
-            return;
-        }
-        // Without the turn, which can take long: a seal that is under way goes to a file that nobody can open anew.
-        let Some(waiting) = self.sealer.waiting.lock().inodes.remove(&node) else {
-            return;
-        };
-        drop(waiting);
-        {
-            let mut slot = inode.file.lock();
-            if slot.handles == 0
-                && let Some(file) = slot.file.take()
-            {
-                file.discard(&self.core);
-            }
-        }
-        self.inodes.let_go(inode);
     }
 
     /// Puts everything of the backing filesystem on the disk.

@@ -15,6 +15,7 @@ use crate::kms::key::KeyRef;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
+use crate::sys::locked;
 use crate::volume::keys::binding_of;
 use crate::volume::sweep::Progress;
 use crate::volume::{Volume, VolumeError, rekey, rewrap, verify};
@@ -139,6 +140,7 @@ impl Handler {
         let keys = self.volume.leases().list();
         let in_use = |key_id| self.volume.leases().data_keys(key_id);
         let figures = self.volume.figures();
+        let key_memory = locked::usage();
         Response::Status(Status {
             process_id: std::process::id(),
             mountpoint: self.mountpoint(),
@@ -156,6 +158,9 @@ impl Handler {
             inodes: figures.inodes,
             open_files: figures.open_files,
             open_directories: figures.open_directories,
+            confinement: self.mounted.confinement().clone(),
+            locked_key_bytes: key_memory.locked,
+            unlocked_key_bytes: key_memory.unlocked,
         })
     }
 

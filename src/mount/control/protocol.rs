@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::fs::FsError;
 use crate::fs::keys::KeyUnavailable;
 use crate::ids::{KeyId, VolumeId};
+use crate::mount::confine::Confinement;
 use crate::volume::{rekey, rewrap, verify};
 
 /// The longest request, in bytes, its line break included.
@@ -185,6 +186,15 @@ pub struct Status {
     pub open_files: u64,
     /// Directories that are open.
     pub open_directories: u64,
+    /// What the daemon has given up.
+    #[serde(default)]
+    pub confinement: Confinement,
+    /// Memory for keys that stays out of swap, in bytes.
+    #[serde(default)]
+    pub locked_key_bytes: u64,
+    /// Memory for keys that may be swapped: more than may be locked.
+    #[serde(default)]
+    pub unlocked_key_bytes: u64,
 }
 
 /// A CMK that a mount uses.

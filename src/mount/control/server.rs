@@ -2,7 +2,7 @@
 //! its own. Looks after the socket, too: where commands would not find it any more, another one is made.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -23,7 +23,8 @@ const LOOK_AFTER: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
-/// Connections that are answered at once; more are turned away.
+/// Connections that are held at once. Where there are more, the one that has kept silent longest makes room; where all
+/// have asked something, the newest is turned away.
 const CONNECTIONS: usize = 64;
 /// How long a client may take for its request, or for taking a line of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,7 +78,43 @@ impl<'a> Reporter<'a> {
 
 #[derive(Default)]
 struct Connections {
-    streams: Mutex<HashMap<u64, UnixStream>>,
+    /// By the order in which they came.
+    streams: Mutex<BTreeMap<u64, Connection>>,
+}
+
+struct Connection {
+    stream: UnixStream,
+    /// Its request has come.
+    has_asked: bool,
+}
+
+impl Connections {
+    /// Keeps a connection; where there are too many, it takes the place of one that has asked nothing so far.
+    fn add(&self, number: u64, stream: UnixStream) -> Result<(), UnixStream> {
+        let mut streams = self.streams.lock();
+        if streams.len() >= CONNECTIONS {
+            let silent = streams.iter().find(|(_, other)| !other.has_asked);
+            let Some(silent) = silent.map(|(number, _)| *number) else {
+                return Err(stream);
+            };
+            if let Some(silent) = streams.remove(&silent) {
+                // Gone already, if this fails.
+                let _ = silent.stream.shutdown(std::net::Shutdown::Both);
+            }
+        }
+        let connection = Connection {
+            stream,
+            has_asked: false,
+        };
+        streams.insert(number, connection);
+        Ok(())
+    }
+
+    fn has_asked(&self, number: u64) {
+        if let Some(connection) = self.streams.lock().get_mut(&number) {
+            connection.has_asked = true;
+        }
+    }
 }
 
 /// Answers until it is dropped, which ends the answers under way.
@@ -155,9 +192,9 @@ fn serve(mut socket: Socket, answer: &Arc<Answer>, stop: &OwnedFd) {
     }
     // First, so that a client whose answer is cut short sees that this mount has ended.
     drop(socket);
-    for stream in connections.streams.lock().values() {
+    for connection in connections.streams.lock().values() {
         // Gone already, if this fails.
-        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let _ = connection.stream.shutdown(std::net::Shutdown::Both);
     }
     for thread in threads {
         // A thread that panicked has said so on the log.
@@ -212,20 +249,16 @@ fn answer_one(
     stream: UnixStream,
     answer: &Arc<Answer>,
 ) -> io::Result<JoinHandle<()>> {
-    {
-        let mut streams = connections.streams.lock();
-        if streams.len() >= CONNECTIONS {
-            let line = failed("too many requests at once".to_owned());
-            return protocol::send(&mut &stream, &line)
-                .and(Err(io::Error::other("too many at once")));
-        }
-        streams.insert(number, stream.try_clone()?);
+    if let Err(stream) = connections.add(number, stream.try_clone()?) {
+        let line = failed("too many requests at once".to_owned());
+        return protocol::send(&mut &stream, &line).and(Err(io::Error::other("too many at once")));
     }
     let (mine, answer) = (Arc::clone(connections), Arc::clone(answer));
     let spawned = std::thread::Builder::new()
         .name("cmkfs-request".to_owned())
         .spawn(move || {
-            if let Err(error) = converse(&stream, &*answer) {
+            let has_asked = || mine.has_asked(number);
+            if let Err(error) = converse(&stream, &*answer, has_asked) {
                 log::debug!("a request could not be answered: {error}");
             }
             mine.streams.lock().remove(&number);
@@ -236,9 +269,12 @@ fn answer_one(
     spawned
 }
 
-fn converse(stream: &UnixStream, answer: &Answer) -> io::Result<()> {
+fn converse(stream: &UnixStream, answer: &Answer, has_asked: impl FnOnce()) -> io::Result<()> {
     let response = match protocol::receive(&mut BufReader::new(stream), REQUEST_MAX) {
-        Ok(Some(request)) => answer(request, &Reporter::new(stream)),
+        Ok(Some(request)) => {
+            has_asked();
+            answer(request, &Reporter::new(stream))
+        }
         Ok(None) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             failed(format!("this is no request: {error}"))
