@@ -112,11 +112,11 @@ fn operation(input: &mut Unstructured<'_>) -> Result<Operation> {
     ];
     Ok(match input.int_in_range(0..=39_u8)? {
         0..=2 => Create(file(input)?),
-        3 => MakeDirectory(*input.choose(&DIRECTORIES)?),
+        3 => MakeDirectory(input.choose(&DIRECTORIES)?),
         4 => Symlink(path(input)?, *input.choose(&[1, 60, 4000])?),
         5 => Link(path(input)?, path(input)?),
         6 | 7 => Unlink(file(input)?),
-        8 => RemoveDirectory(*input.choose(&DIRECTORIES)?),
+        8 => RemoveDirectory(input.choose(&DIRECTORIES)?),
         9..=11 => Rename(path(input)?, path(input)?, *input.choose(&modes)?),
         12..=18 => Write(file(input)?, offset(input)?, length(input)?),
         19 | 20 => Append(file(input)?, length(input)?),
@@ -135,7 +135,7 @@ fn operation(input: &mut Unstructured<'_>) -> Result<Operation> {
         28 => SetAttribute(file(input)?, *input.choose(&[0, 300])?),
         29 => RemoveAttribute(file(input)?),
         30..=33 => Sync(file(input)?, input.arbitrary()?),
-        34 => SyncDirectory(*input.choose(&["", "d", "e", "d/e"])?),
+        34 => SyncDirectory(input.choose(&["", "d", "e", "d/e"])?),
         35 => Hold(file(input)?),
         36 => Release,
         37 => Seal,

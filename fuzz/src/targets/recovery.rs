@@ -35,6 +35,8 @@ const KEY: KeyId = KeyId([3; 16]);
 const NAME: &str = "f";
 /// Blocks of the longest file: two more than a group has.
 const BLOCKS: u64 = 58;
+/// Fewest bytes of a block: what is shorter is another version's beginning once in a while.
+const SHORTEST: usize = 16;
 /// Longest sequence of changes.
 const LONGEST: usize = 8;
 
@@ -158,11 +160,12 @@ fn version(input: &mut Unstructured<'_>, block: u64, length: usize) -> Result<(E
     let version = input.int_in_range(0..=2_u8)?;
     let length = match input.int_in_range(0..=7_u8)? {
         0 => BLOCK_LEN,
-        1 => 1,
-        2 => length.saturating_sub(1).max(1),
-        3 => (length + 1).min(BLOCK_LEN),
-        _ => length.max(1),
+        1 => SHORTEST,
+        2 => length.saturating_sub(SHORTEST),
+        3 => (length + SHORTEST).min(BLOCK_LEN),
+        _ => length,
     };
+    let length = length.max(SHORTEST);
     // Now and then it belongs elsewhere.
     let block = if input.ratio(1, 32)? {
         block + 1
@@ -177,7 +180,7 @@ fn version(input: &mut Unstructured<'_>, block: u64, length: usize) -> Result<(E
 
 fn size(input: &mut Unstructured<'_>) -> Result<u64> {
     let boundary = *input.choose(&[0_u64, 1, 2, 3, 3, 3, 5, 55, 56, 57])? * layout::PAGE;
-    let near = *input.choose(&[0, 0, 1, 100, 4095, -1, -100])?;
+    let near = *input.choose(&[0, 0, 16, 100, 4095, -1, -100])?;
     Ok(boundary.saturating_add_signed(near))
 }
 
@@ -186,6 +189,8 @@ fn size(input: &mut Unstructured<'_>) -> Result<u64> {
 struct Stored {
     file: Vec<u8>,
     journal: Option<Vec<u8>>,
+    /// Bytes were changed without a seal.
+    is_edited: bool,
 }
 
 /// A file of some blocks of which some are other versions, or none, and a journal.
@@ -243,13 +248,20 @@ fn stored(input: &mut Unstructured<'_>) -> Result<Stored> {
         let room = length.min(page.len());
         file[at..at + room].copy_from_slice(&page[..room]);
     }
+    if tells() {
+        println!("journal:");
+    }
     let journal = match input.ratio(2, 3)? {
         true => Some(records(input, &state, size)?),
         false => None,
     };
-    let mut stored = Stored { file, journal };
-    // A few bytes anywhere.
-    if input.ratio(1, 4)? {
+    let is_edited = input.ratio(1, 4)?;
+    let mut stored = Stored {
+        file,
+        journal,
+        is_edited,
+    };
+    if is_edited {
         let edits = Edit::list(input.bytes(6)?);
         match &mut stored.journal {
             Some(journal) if input.ratio(1, 2)? => *journal = Edit::apply(&edits, journal),
@@ -263,7 +275,7 @@ fn records(input: &mut Unstructured<'_>, state: &SealedState, size: u64) -> Resu
     let mut bytes = Vec::new();
     for _ in 0..input.int_in_range(0..=5_u8)? {
         let epoch = match input.int_in_range(0..=15_u8)? {
-            0 => state.epoch + 1,
+            0 => state.epoch + 1000,
             1 => state.epoch.wrapping_sub(1),
             _ => state.epoch,
         };
@@ -274,6 +286,9 @@ fn records(input: &mut Unstructured<'_>, state: &SealedState, size: u64) -> Resu
         for block in first..first + count {
             let length = layout::block_length(block, size).max(1);
             let (entry, page) = version(input, block, length)?;
+            if tells() {
+                println!("{block}: {entry:.60?}, epoch {epoch}, {} bytes", page.len());
+            }
             entries.push(entry);
             pages.extend(page);
         }
@@ -288,10 +303,15 @@ fn records(input: &mut Unstructured<'_>, state: &SealedState, size: u64) -> Resu
 struct Content {
     size: u64,
     blocks: Vec<Option<Vec<u8>>>,
-    /// What damaged ones say once the file may have holes: nobody can tell then that these are none.
-    as_holes: Vec<Option<Vec<u8>>>,
-    /// That may be so: a change has left a gap.
-    has_gaps: bool,
+    /// What damaged ones may say once the file was changed: nobody can tell any more that they are no holes, or not as
+    /// somebody left them who died.
+    otherwise: Vec<Vec<Option<Vec<u8>>>>,
+    /// Somebody has tried to.
+    was_changed: bool,
+    /// Blocks from here on may turn out damaged: somebody has prepared their places.
+    prepared_from: u64,
+    /// What a change would have left that was refused: block by block, that or what was before.
+    half_done: Option<Box<Content>>,
 }
 
 impl Content {
@@ -343,8 +363,10 @@ fn by_the_letter(stored: &Stored) -> Option<Content> {
         return Some(Content {
             size: 0,
             blocks: Vec::new(),
-            as_holes: Vec::new(),
-            has_gaps: false,
+            otherwise: Vec::new(),
+            was_changed: false,
+            prepared_from: u64::MAX,
+            half_done: None,
         });
     }
     let header = Header::decode(ObjectKind::File, part(&stored.file, 0, HEADER_LEN)).ok()?;
@@ -360,12 +382,12 @@ fn by_the_letter(stored: &Stored) -> Option<Content> {
     } else {
         Vec::new()
     };
-    let block = |index: u64, sparse: bool| {
+    let block = |index: u64, dirty: bool, sparse: bool| {
         let length = layout::block_length(index, size);
         let open = |entry: &Entry, page: &[u8]| {
             let sealed = usize::from(entry.length);
             let end = index * layout::PAGE + sealed as u64;
-            let hole_allowed = sparse || (state.dirty && end >= state.size);
+            let hole_allowed = sparse || (dirty && end >= state.size);
             if sealed > length || (sealed < length && !hole_allowed) {
                 return None;
             }
@@ -385,7 +407,7 @@ fn by_the_letter(stored: &Stored) -> Option<Content> {
         slot.copy_from_slice(part(&stored.file, layout::slot_offset(index), SLOT_LEN));
         let slot = Slot::decode(&slot);
         let current = open(&slot.current, page);
-        if !state.dirty || slot.is_hole() || current.is_some() {
+        if !dirty || slot.is_hole() || current.is_some() {
             return current;
         }
         if slot.previous.is_none() && page.iter().any(|byte| *byte != 0) {
@@ -393,15 +415,25 @@ fn by_the_letter(stored: &Stored) -> Option<Content> {
         }
         open(&slot.previous, page)
     };
-    let blocks = |sparse| {
+    let blocks = |dirty, sparse| -> Vec<_> {
         let all = 0..layout::block_count(size);
-        all.map(|index| block(index, sparse)).collect()
+        all.map(|index| block(index, dirty, sparse)).collect()
+    };
+    let prepared_from = match stored.is_edited {
+        true => layout::block_count(size),
+        false => u64::MAX,
     };
     is_intact.then(|| Content {
         size,
-        blocks: blocks(state.sparse),
-        as_holes: blocks(true),
-        has_gaps: state.sparse,
+        blocks: blocks(state.dirty, state.sparse),
+        otherwise: vec![
+            blocks(state.dirty, true),
+            blocks(true, false),
+            blocks(true, true),
+        ],
+        was_changed: false,
+        prepared_from,
+        half_done: None,
     })
 }
 
@@ -499,8 +531,10 @@ impl Run {
         Some(Content {
             size,
             blocks,
-            as_holes: Vec::new(),
-            has_gaps: false,
+            otherwise: Vec::new(),
+            was_changed: false,
+            prepared_from: u64::MAX,
+            half_done: None,
         })
     }
 
@@ -523,12 +557,14 @@ impl Run {
     }
 }
 
-/// Damage is refused with EBADMSG, and nothing else goes wrong.
+/// Damage is refused, and nothing else goes wrong.
 fn refused<T>(result: FsResult<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
-            assert_eq!(error.errno(), Errno::BADMSG, "{error}");
+            // The latter for the data key of an edited header.
+            let refusals = [Errno::BADMSG, Errno::KEYREJECTED];
+            assert!(refusals.contains(&error.errno()), "{error}");
             None
         }
     }
@@ -560,19 +596,36 @@ fn same(found: Option<Content>, expected: &mut Option<Content>, when: &str) {
         return assert_eq!(found.is_some(), expected.is_some(), "{when}: can be opened");
     };
     assert_eq!(found.size, expected.size, "{when}: size");
-    let holes = match expected.has_gaps {
-        true => &expected.as_holes[..],
+    let (half_done, prepared_from) = (expected.half_done.take(), expected.prepared_from);
+    let others = match expected.was_changed {
+        true => &expected.otherwise[..],
         false => &[],
     };
     for (index, (found, expected)) in found.blocks.iter().zip(&mut expected.blocks).enumerate() {
+        let half_done = half_done
+            .as_ref()
+            .and_then(|content| content.blocks.get(index));
+        let is_nothing = found
+            .as_ref()
+            .is_none_or(|block| block.iter().all(|byte| *byte == 0));
+        let is_prepared = is_nothing && index as u64 >= prepared_from;
+        if half_done.is_some_and(|done| done.is_some() && done == found) || is_prepared {
+            expected.clone_from(found);
+        }
         let in_short = |block: &Option<Vec<u8>>| {
             let runs = block.as_ref()?.chunk_by(|a, b| a == b);
             let runs = runs.map(|run| (run[0], run.len()));
             Some(runs.take(9).collect::<Vec<_>>())
         };
-        if let (None, Some(found), Some(Some(hole))) = (&*expected, found, holes.get(index)) {
-            let shared = found.len().min(hole.len());
-            if found[..shared] == hole[..shared] && found[shared..].iter().all(|byte| *byte == 0) {
+        if let (None, Some(found)) = (&*expected, found) {
+            let is_like = |other: &Vec<u8>| {
+                let shared = found.len().min(other.len());
+                found[..shared] == other[..shared] && found[shared..].iter().all(|byte| *byte == 0)
+            };
+            let mut known = others
+                .iter()
+                .filter_map(|blocks| blocks.get(index)?.as_ref());
+            if known.any(is_like) {
                 *expected = Some(found.clone());
             }
         }
@@ -594,11 +647,8 @@ fn step(run: &mut Run, content: &mut Option<Content>, input: &mut Unstructured<'
             content.as_ref().map_or(0, |content| content.size)
         );
     }
-    let writes = kind > 5;
     if let Some(content) = content.as_mut().filter(|_| kind > 2) {
-        let block = offset / layout::PAGE;
-        let behind = offset > content.size;
-        content.has_gaps |= behind && (!writes || block > content.size / layout::PAGE);
+        content.was_changed = true;
     }
     match kind {
         0 => run.fs().seal_now(),
@@ -634,6 +684,9 @@ fn change(
     if done {
         return change(content);
     }
+    let mut half_done = content.clone();
+    change(&mut half_done);
+    content.half_done = Some(Box::new(half_done));
     let last = content.size / layout::PAGE;
     let touched = edges.map(|edge| edge / layout::PAGE);
     assert!(

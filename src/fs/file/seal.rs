@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::OpenFile;
 use crate::format::header::SealedState;
-use crate::format::layout::{self, GROUP_BLOCKS};
+use crate::format::layout::{self, GROUP_BLOCKS, PAGE};
 use crate::format::slot::SLOT_LEN;
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
@@ -83,7 +83,11 @@ impl OpenFile {
                 let index = layout::index_in_group(block);
                 let (old, _) = slots.get(index);
                 let (slot, sound) = self.settled_slot(core, &inner, &keys, block)?;
-                if !sound {
+                let length = usize::from(slot.current.length);
+                let is_short = length < layout::block_length(block, inner.size);
+                // What is refused is not sealed, or it would count as a hole.
+                let allowed = !is_short || inner.hole_allowed(block * PAGE + length as u64);
+                if !sound || !allowed {
                     return Ok(false);
                 }
                 if slot.is_hole() {
@@ -95,8 +99,7 @@ impl OpenFile {
                     core.backing
                         .write(inner.place(), &bytes, layout::slot_offset(block))?;
                 }
-                inner.found_holes |=
-                    usize::from(slot.current.length) < layout::block_length(block, inner.size);
+                inner.found_holes |= is_short;
                 Arc::make_mut(&mut slots).set(index, slot);
             }
             self.slots.lock().insert(group, slots);
