@@ -12,7 +12,7 @@ use crate::sync::Mutex;
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::{FileSystem, kind_of};
+use super::{FileSystem, kind_of, kind_of_type};
 use crate::crypto::object::ObjectKeys;
 use crate::fs::backing::At;
 use crate::fs::directory::open_entry_name;
@@ -253,8 +253,9 @@ impl FileSystem {
                 Err(error) => Err(error),
             };
         }
-        let kind = match raw.file_type {
-            FileType::Unknown => match self
+        let kind = match kind_of_type(raw.file_type) {
+            Some(kind) => kind,
+            None => match self
                 .core
                 .backing
                 .stat(At::Name(handle.fd.as_fd(), &raw.name))
@@ -263,13 +264,6 @@ impl FileSystem {
                 Err(Errno::NOENT) => return Ok(None),
                 Err(error) => return Err(error.into()),
             },
-            FileType::RegularFile => FileKind::File,
-            FileType::Directory => FileKind::Directory,
-            FileType::Symlink => FileKind::Symlink,
-            FileType::Fifo => FileKind::Fifo,
-            FileType::Socket => FileKind::Socket,
-            FileType::CharacterDevice => FileKind::CharDevice,
-            FileType::BlockDevice => FileKind::BlockDevice,
         };
         let backing = BackingId {
             device: handle.inode.backing().device,

@@ -290,13 +290,19 @@ impl FileSystem {
 
 /// What a backing object is.
 fn kind_of(stat: &Stat) -> FileKind {
-    match FileType::from_raw_mode(stat.st_mode) {
+    kind_of_type(FileType::from_raw_mode(stat.st_mode)).unwrap_or(FileKind::File)
+}
+
+/// The same, by what a listing says; `None` where it does not.
+const fn kind_of_type(file_type: FileType) -> Option<FileKind> {
+    Some(match file_type {
+        FileType::RegularFile => FileKind::File,
         FileType::Directory => FileKind::Directory,
         FileType::Symlink => FileKind::Symlink,
         FileType::Fifo => FileKind::Fifo,
         FileType::Socket => FileKind::Socket,
         FileType::CharacterDevice => FileKind::CharDevice,
         FileType::BlockDevice => FileKind::BlockDevice,
-        FileType::RegularFile | FileType::Unknown => FileKind::File,
-    }
+        FileType::Unknown => return None,
+    })
 }

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, OFlags, RawDir};
+use rustix::fs::{OFlags, RawDir};
 use rustix::io::Errno;
 
-use super::FileSystem;
 use super::walk::{Entry, Maintenance, is_gone};
+use super::{FileSystem, kind_of_type};
 use crate::crypto::symlink;
 use crate::format::envelope::ObjectKind;
 use crate::format::names::{BackingName, LONG_NAME_SUFFIX};
@@ -302,19 +302,6 @@ impl Maintenance<'_> {
             on_flaw(Flaw { part, error });
         }
     }
-}
-
-const fn kind_of_type(file_type: FileType) -> Option<FileKind> {
-    Some(match file_type {
-        FileType::RegularFile => FileKind::File,
-        FileType::Directory => FileKind::Directory,
-        FileType::Symlink => FileKind::Symlink,
-        FileType::Fifo => FileKind::Fifo,
-        FileType::Socket => FileKind::Socket,
-        FileType::CharacterDevice => FileKind::CharDevice,
-        FileType::BlockDevice => FileKind::BlockDevice,
-        FileType::Unknown => return None,
-    })
 }
 
 impl FileSystem {
