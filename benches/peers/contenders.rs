@@ -28,7 +28,8 @@ pub struct Contender {
     pub role: Role,
     /// Mounting takes seconds, so it stays mounted between measurements that need not be cold.
     pub slow_to_mount: bool,
-    program: &'static str,
+    /// The command that prints its version; empty where there is none.
+    version: &'static [&'static str],
     make: fn(&Place) -> Option<Command>,
     mount: fn(&Place) -> Option<Command>,
 }
@@ -51,7 +52,7 @@ pub static ALL: [Contender; 8] = [
         name: "plain",
         role: Role::Floor,
         slow_to_mount: false,
-        program: "",
+        version: &[],
         make: |_| None,
         mount: |_| None,
     },
@@ -59,7 +60,7 @@ pub static ALL: [Contender; 8] = [
         name: "passthrough",
         role: Role::Ceiling,
         slow_to_mount: false,
-        program: PASSTHROUGH,
+        version: &[PASSTHROUGH, "--version"],
         make: |_| None,
         mount: |place| Some(passthrough(place, "cache=always,no_writeback")),
     },
@@ -67,7 +68,7 @@ pub static ALL: [Contender; 8] = [
         name: "passthrough-writeback",
         role: Role::Ceiling,
         slow_to_mount: false,
-        program: PASSTHROUGH,
+        version: &[PASSTHROUGH, "--version"],
         make: |_| None,
         mount: |place| Some(passthrough(place, "cache=always,writeback")),
     },
@@ -75,7 +76,7 @@ pub static ALL: [Contender; 8] = [
         name: "cmkfs",
         role: Role::Encrypting,
         slow_to_mount: false,
-        program: CMKFS,
+        version: &[CMKFS, "--version"],
         make: |place| {
             let mut command = place.program(CMKFS);
             command.arg("init").arg(&place.backing);
@@ -92,7 +93,7 @@ pub static ALL: [Contender; 8] = [
         name: "gocryptfs",
         role: Role::Encrypting,
         slow_to_mount: false,
-        program: "gocryptfs",
+        version: &["gocryptfs", "--version"],
         make: |place| {
             let mut command = place.program("gocryptfs");
             command.args(["-q", "-init", "-scryptn", "10", "-passfile"]);
@@ -111,7 +112,7 @@ pub static ALL: [Contender; 8] = [
         name: "securefs",
         role: Role::Encrypting,
         slow_to_mount: false,
-        program: "securefs",
+        version: &["securefs", "version"],
         make: |place| {
             let mut command = place.program("securefs");
             command.args(["create", "--rounds", "1", "--pass", PASSWORD]);
@@ -129,7 +130,7 @@ pub static ALL: [Contender; 8] = [
         name: "encfs",
         role: Role::Encrypting,
         slow_to_mount: true,
-        program: "encfs",
+        version: &["encfs", "--version"],
         make: |_| None,
         mount: |place| {
             let mut command = place.program("encfs");
@@ -142,7 +143,7 @@ pub static ALL: [Contender; 8] = [
         name: "cryfs",
         role: Role::Encrypting,
         slow_to_mount: true,
-        program: "cryfs",
+        version: &["cryfs", "--version"],
         make: |_| None,
         mount: |place| {
             let mut command = place.program("cryfs");
@@ -224,11 +225,11 @@ impl Contender {
 
     /// What its program says of its version, in one line.
     pub fn version(&self) -> String {
-        if self.program.is_empty() {
+        let [name, arguments @ ..] = self.version else {
             return String::new();
-        }
-        let mut command = program(self.program);
-        command.arg("--version").stderr(Stdio::piped());
+        };
+        let mut command = program(name);
+        command.args(arguments).stderr(Stdio::piped());
         let Ok(output) = command.stdout(Stdio::piped()).output() else {
             return "not installed".to_owned();
         };

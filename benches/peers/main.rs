@@ -66,7 +66,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/results.md"))]
     markdown: PathBuf,
     /// Where the chart goes as SVG
-    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/results.svg"))]
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/chart.svg"))]
     chart: PathBuf,
     /// cargo says so when it runs benchmarks
     #[arg(long, hide = true)]
@@ -173,7 +173,7 @@ fn compare(arguments: &Arguments) -> Outcome<bool> {
             .collect(),
         workloads: workloads
             .iter()
-            .map(|workload| row(workload, contenders.len()))
+            .map(|workload| row(workload, &contenders))
             .collect(),
     };
     let inputs = Inputs::make(inputs_folder.path(), files)?;
@@ -245,11 +245,14 @@ fn column(contender: &Contender) -> Column {
     }
 }
 
-fn row(workload: &Workload, contenders: usize) -> Row {
+fn row(workload: &Workload, contenders: &[&Contender]) -> Row {
     Row {
         name: workload.name.to_owned(),
         unit: workload.unit.to_owned(),
-        results: vec![Cell::default(); contenders],
+        results: contenders
+            .iter()
+            .map(|contender| Cell::of(contender.name))
+            .collect(),
     }
 }
 

@@ -75,12 +75,13 @@ fn circumstances(results: &Results) -> String {
         rounds,
         size_mebibytes,
         load_before,
+        load_after,
         tree_files,
         ..
     } = results;
     format!(
         "{machine}; on {backing}; medians of {rounds}; files of {size_mebibytes} MiB, a tree of {tree_files} files; {date}; \
-         load before {load_before:.1}. More is better; ratios are to the better of the two passthroughs and to {RIVAL}."
+         load {load_before:.1} before and {load_after:.1} after. More is better; ratios are to the better of the two passthroughs and to {RIVAL}."
     )
 }
 

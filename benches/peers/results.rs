@@ -49,15 +49,28 @@ pub struct Row {
 }
 
 /// What a contender did in a workload.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Cell {
+    pub contender: String,
     /// One figure a round.
     pub samples: Vec<f64>,
     /// Why there are no more of them.
     pub failure: Option<String>,
     /// The middle sample, once all is done; `None` after a failure.
     pub median: Option<f64>,
+}
+
+impl Cell {
+    /// Of this contender, before the first round.
+    pub fn of(contender: &str) -> Self {
+        Self {
+            contender: contender.to_owned(),
+            samples: Vec::new(),
+            failure: None,
+            median: None,
+        }
+    }
 }
 
 impl Results {
