@@ -36,7 +36,7 @@ const QUIET: f64 = 0.5;
 
 /// Compare cmkfs with its peers: medians of several rounds, and ratios
 #[derive(Debug, Parser)]
-#[command(name = "scripts/bench")]
+#[command(name = "scripts/bench", bin_name = "scripts/bench")]
 struct Arguments {
     /// Store everything below this directory, which says what disk is measured
     #[arg(long, value_name = "DIR", default_value = MEMORY)]
