@@ -18,12 +18,13 @@ const IN_A_DIRECTORY: usize = 1_000;
 const LIMIT: u64 = 1024;
 /// Descriptors of the limit that are always left for what users have open.
 const SPARE: u64 = 128;
-/// What the first round may leave in memory, however many files it has: code that was read in from the program's file, and the
-/// threads' buffers, each as far as the largest request has reached that it has had.
-const WARMTH: u64 = 24 << 20;
-/// What a later one may leave, however many files it has: pages of the allocator that are in use in part. Far less than the
-/// inodes of the least number of files take, several hundred bytes each.
+/// What the first round may leave in memory: code that was read in from the program's file, and what is made once.
+const WARMTH: u64 = 8 << 20;
+/// What a later one may leave, however many files it has.
 const MEMORY: u64 = 1 << 20;
+/// What either may leave besides, for each file: pages of the allocator that are in use in part. Far less than an inode takes,
+/// several hundred bytes.
+const MEMORY_A_FILE: u64 = 16;
 /// Descriptors that may be open at the moment of counting.
 const PASSING: u64 = 3;
 
@@ -152,8 +153,9 @@ fn a_daemon_returns_to_where_it_was_however_many_files_have_come_and_gone() {
         .run(before, memory)
     };
     let new = Figures::of(&volume);
-    let first = round("first round", new, WARMTH);
-    round("second round", first, MEMORY);
+    let parts = files as u64 * MEMORY_A_FILE;
+    let first = round("first round", new, WARMTH + parts);
+    round("second round", first, MEMORY + parts);
 }
 
 /// How many descriptors the daemon holds of objects that have no name any more.

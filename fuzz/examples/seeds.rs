@@ -19,6 +19,7 @@ use cmkfs::format::symlink::Stored;
 use cmkfs::format::volume::feature;
 use cmkfs::ids::{BackupId, KeyStoreId, MaterialId, ObjectId, VolumeId};
 use cmkfs::kms::policy::Policy;
+use cmkfs::mount::confine::Confinement;
 use cmkfs::mount::control::protocol::{
     Bound, Failed, KeyInUse, LeaseState, Obeyed, Prepared, Progress, Reason, Request, Response,
     Status,
@@ -250,6 +251,9 @@ fn messages() {
         inodes: 1,
         open_files: 2,
         open_directories: 3,
+        confinement: Confinement::default(),
+        locked_key_bytes: 65536,
+        unlocked_key_bytes: 0,
     };
     line("status-answer", &Response::Status(status));
     line(

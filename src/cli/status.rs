@@ -167,10 +167,9 @@ fn print_one(mount: &MountStatus) -> Result<(), CliError> {
 
 /// What stays out of swap.
 fn memory(inside: &Inside) -> String {
-    match (inside.confinement.memory, inside.unlocked_key_bytes) {
-        (true, _) => "all locked".to_owned(),
-        (false, 0) => "keys locked".to_owned(),
-        (false, bytes) => format!("{bytes} bytes of keys NOT locked: raise the limit (ulimit -l)"),
+    match inside.unlocked_key_bytes {
+        0 => "keys locked".to_owned(),
+        bytes => format!("{bytes} bytes of keys NOT locked: raise the limit (ulimit -l)"),
     }
 }
 

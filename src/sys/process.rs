@@ -1,12 +1,10 @@
 //! What a process that holds keys, or serves others' files, asks of the kernel for itself.
 
-use rustix::mm::MlockAllFlags;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
 };
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, capabilities, capabilities_secure_bits,
-    set_capabilities_secure_bits,
+    CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits,
 };
 
 /// No core dump, and no other process of the same user may read this one's memory: there are keys in it. Does not keep
@@ -26,10 +24,9 @@ pub fn protect_memory() {
     }
 }
 
-/// Keeps all of this process's memory out of swap, what is mapped later included, where as much as it likes may be locked:
-/// for root (CAP_IPC_LOCK, which it has to keep), or by RLIMIT_MEMLOCK. Says whether it did; where not, [`super::locked`] keeps at least the keys.
-#[must_use]
-pub fn lock_memory() -> bool {
+/// Lets as much memory be locked ([`super::locked`]) as this process may ask for. Not all of its memory: what is locked cannot
+/// be given back, and what is known of a million files is no secret worth so much of it.
+pub fn raise_lock_limit() {
     let limit = getrlimit(Resource::Memlock);
     let raised = Rlimit {
         current: limit.maximum,
@@ -38,18 +35,6 @@ pub fn lock_memory() -> bool {
     if let Err(error) = setrlimit(Resource::Memlock, raised) {
         log::debug!("the limit of locked memory stays at {limit:?}: {error}");
     }
-    // Under a limit, what is mapped later could fail for it.
-    let may_lock_all = capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
-        || getrlimit(Resource::Memlock).current.is_none();
-    if !may_lock_all {
-        return false;
-    }
-    // Pages count when they are used, so nothing grows.
-    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    rustix::mm::mlockall(flags)
-        .inspect_err(|error| log::debug!("memory is not locked as a whole: {error}"))
-        .is_ok()
 }
 
 /// Makes ready for serving a filesystem. To be called before any thread is started, because threads inherit it.

@@ -29,14 +29,12 @@ pub struct Confinement {
     pub system_calls: bool,
     /// Only the files in [`Reach`] can be opened, made or removed.
     pub files: bool,
-    /// All of its memory stays out of swap; else only what holds keys.
-    pub memory: bool,
 }
 
 /// Gives up what serving a mount does not need, for this thread and those that it starts.
 #[must_use]
 pub fn confine(reach: &Reach<'_>) -> Confinement {
-    let memory = process::lock_memory();
+    process::raise_lock_limit();
     // Last what forbids the means of the others.
     let no_new_privileges = done(
         "no new privileges",
@@ -50,7 +48,6 @@ pub fn confine(reach: &Reach<'_>) -> Confinement {
         no_new_privileges,
         system_calls,
         files,
-        memory,
     };
     log::debug!("confined: {confinement:?}");
     confinement
