@@ -371,3 +371,33 @@ fn the_journal_that_a_killed_process_has_left_goes_with_its_file_although_that_w
     fs.seal_now();
     assert_eq!(journals(&volume).len(), 0);
 }
+
+#[test]
+fn on_a_filesystem_in_memory_nothing_is_recorded_and_what_was_recorded_elsewhere_counts() {
+    let volume = TestVolume::in_memory();
+    let fs = volume.open();
+    let mut expected = content(1, 40_960);
+    let handle = create(&fs, &expected);
+    fs.write(handle, 4096, &[1; 4096]).unwrap();
+    expected[4096..8192].fill(1);
+    assert_eq!(journals(&volume).len(), 1, "opened as on a disk");
+    kill(fs);
+    let open = || volume::open(&volume.cipher(), &volume.keys, Access::ReadWrite).unwrap();
+    let fs = open();
+    assert!(read(&fs).unwrap() == expected);
+    let handle = open_file(&fs, WRITE);
+    for (offset, byte) in [(0_usize, 2), (4096, 3), (9000, 4)] {
+        fs.write(handle, offset as u64, &[byte; 4096]).unwrap();
+        expected[offset..offset + 4096].fill(byte);
+    }
+    assert!(read(&fs).unwrap() == expected);
+    fs.release(handle);
+    fs.seal_now();
+    assert!(journals(&volume).is_empty());
+    let handle = open_file(&fs, WRITE);
+    fs.write(handle, 8192, &[5; 4096]).unwrap();
+    expected[8192..12_288].fill(5);
+    assert!(journals(&volume).is_empty());
+    kill(fs);
+    assert!(read(&open()).unwrap() == expected);
+}

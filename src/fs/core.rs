@@ -19,8 +19,10 @@ pub struct Core {
     pub backing: Backing,
     /// The keys.
     pub ring: KeyRing,
-    /// Where redo journals lie; `None` where blocks are overwritten in their places at once.
+    /// Where redo journals lie; `None` where the volume has none.
     pub journals: Option<Journals>,
+    /// The backing filesystem lies in memory.
+    pub volatile: bool,
     /// Nothing may change.
     pub read_only: bool,
     /// Directory descriptors used lately, kept open for the next use.
@@ -28,6 +30,12 @@ pub struct Core {
 }
 
 impl Core {
+    /// Blocks that may be on the disk already are recorded before they are overwritten. Journals that were written elsewhere
+    /// are recovered in any case.
+    pub const fn journals_overwrites(&self) -> bool {
+        self.journals.is_some() && !self.volatile
+    }
+
     /// Refuses in a read-only mount.
     pub fn writable(&self) -> FsResult<()> {
         if self.read_only {

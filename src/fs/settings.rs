@@ -43,6 +43,8 @@ pub struct Settings {
     pub read_only: bool,
     /// How blocks are overwritten.
     pub overwrites: Overwrites,
+    /// The backing filesystem lies in memory. Nothing there outlives a power cut, so nothing is done against one.
+    pub volatile: bool,
     /// How many backing descriptors it may keep open beyond those that are in use.
     pub spare_descriptors: usize,
 }
@@ -50,13 +52,14 @@ pub struct Settings {
 impl Settings {
     /// Settings that go with what this process may have open.
     #[must_use]
-    pub fn new(read_only: bool, overwrites: Overwrites) -> Self {
+    pub fn new(read_only: bool, overwrites: Overwrites, volatile: bool) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1024);
         // Half for what users have open; beyond some thousand, more do not make it faster.
         let spare_descriptors = usize::try_from(limit / 2).unwrap_or(512).clamp(64, 8192);
         Self {
             read_only,
             overwrites,
+            volatile,
             spare_descriptors,
         }
     }

@@ -112,9 +112,7 @@ pub fn create_with(
         .mode(0o700)
         .create(directory)
         .map_err(VolumeError::io("make", directory))?;
-    let root: OwnedFd = File::open(directory)
-        .map_err(VolumeError::io("open", directory))?
-        .into();
+    let root = open_root(directory)?;
     let mut entries = std::fs::read_dir(directory).map_err(VolumeError::io("list", directory))?;
     // The header of a root whose volume file never came: a process died while it made the volume.
     let leftover =
@@ -188,10 +186,32 @@ pub fn open(
     access: Access,
 ) -> Result<Volume, VolumeError> {
     let port = Arc::new(ServicePort::new(Arc::clone(keys)));
-    open_observed(directory, keys, port, access, Backing::default())
+    let root = open_root(directory)?;
+    let volatile = lies_in_memory(&root)
+        .map_err(|errno| VolumeError::io("look at", directory)(errno.into()))?;
+    open_on(
+        root,
+        directory,
+        keys,
+        port,
+        access,
+        Backing::default(),
+        volatile,
+    )
 }
 
-/// As [`open`](fn@open), with the backing calls and the port of the caller's choice.
+/// Whether what is in this directory does not outlive a power cut.
+fn lies_in_memory(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58F6]; // tmpfs, ramfs: statfs(2)
+    Ok(IN_MEMORY.contains(&(rustix::fs::fstatfs(directory)?.f_type as u64)))
+}
+
+fn open_root(directory: &Path) -> Result<OwnedFd, VolumeError> {
+    let root = File::open(directory).map_err(VolumeError::io("open", directory))?;
+    Ok(root.into())
+}
+
+/// As [`open`](fn@open), with the backing calls and the port of the caller's choice, and as on a disk wherever the volume is.
 ///
 /// # Errors
 /// As [`open`](fn@open).
@@ -202,14 +222,24 @@ pub fn open_observed(
     access: Access,
     backing: Backing,
 ) -> Result<Volume, VolumeError> {
+    let root = open_root(directory)?;
+    open_on(root, directory, keys, port, access, backing, false)
+}
+
+fn open_on(
+    root: OwnedFd,
+    directory: &Path,
+    keys: &Arc<KeyService>,
+    port: Arc<dyn KeyPort>,
+    access: Access,
+    backing: Backing,
+    volatile: bool,
+) -> Result<Volume, VolumeError> {
     let file = open_volume_file(directory)?;
     let lock = VolumeLock::take(&file, directory, access)?;
     let header = decode_volume_file(&file, directory)?;
     check_store(&header, directory, keys)?;
     authenticate(&header, directory, keys)?;
-    let root: OwnedFd = File::open(directory)
-        .map_err(VolumeError::io("open", directory))?
-        .into();
     if access == Access::ReadWrite {
         // What a daemon that was killed had written may not be on the disk yet, and nobody knows what. From here on it is.
         rustix::fs::syncfs(&root)
@@ -218,6 +248,7 @@ pub fn open_observed(
     let settings = Settings::new(
         access == Access::ReadOnly,
         Overwrites::of(header.features()),
+        volatile,
     );
     let filesystem = FileSystem::attach(root, header.volume_id(), port, backing, settings)
         .map_err(|source| VolumeError::Filesystem {

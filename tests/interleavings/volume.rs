@@ -88,6 +88,7 @@ impl TestVolume {
     pub fn open(&self) -> FileSystem {
         let settings = Settings {
             read_only: false,
+            volatile: false,
             spare_descriptors: 64,
             overwrites: Overwrites::Journaled,
         };

@@ -133,6 +133,7 @@ fn attach(root: &std::path::Path, port: &Arc<Port>) -> FileSystem {
     let settings = Settings {
         read_only: false,
         overwrites: Overwrites::Journaled,
+        volatile: false,
         spare_descriptors: 16,
     };
     FileSystem::attach(

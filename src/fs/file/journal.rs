@@ -358,7 +358,7 @@ impl Inner {
     /// Where blocks that may be on the disk were cut off or punched out: waits until that is so on the disk, before slots
     /// speak of something else in their places.
     pub(super) fn await_release(&mut self, core: &Core) -> FsResult<()> {
-        if self.released && core.journals.is_some() {
+        if self.released && core.journals_overwrites() {
             self.sync_placed(core)?;
         }
         self.released = false;

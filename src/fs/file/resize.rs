@@ -83,7 +83,7 @@ impl OpenFile {
         }
         let before = inner.record_of(size / PAGE);
         self.shorten_block(core, inner, keys, size)?;
-        if core.journals.is_some() && !size.is_multiple_of(PAGE) {
+        if core.journals_overwrites() && !size.is_multiple_of(PAGE) {
             inner.sync_changes(core)?;
         }
         let cut = core
@@ -141,7 +141,7 @@ impl OpenFile {
         let mut sealed = [0; BLOCK_LEN];
         let sealed = &mut sealed[..plain.len()];
         let entry = block::seal(keys, index, plain, sealed);
-        if core.journals.is_some() && (!is_hole || inner.recovering) {
+        if core.journals_overwrites() && (!is_hole || inner.recovering) {
             return self.overwrite(core, inner, keys, index, &[entry], sealed);
         }
         inner.await_release(core)?;
@@ -336,7 +336,7 @@ impl OpenFile {
         if cleared.is_empty() {
             return Ok(());
         }
-        if core.journals.is_some() {
+        if core.journals_overwrites() {
             // A block whose slot were still there after a power cut would miss its page.
             inner.sync_changes(core)?;
         }

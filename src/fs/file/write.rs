@@ -78,7 +78,7 @@ impl OpenFile {
             .min(end);
         let known = layout::block_count(inner.size);
         let first = at / PAGE;
-        if core.journals.is_none() || first >= known {
+        if !core.journals_overwrites() || first >= known {
             return Ok((limit, false));
         }
         let mut journaled = None;

@@ -98,6 +98,7 @@ impl FileSystem {
         let core = Core {
             backing,
             journals,
+            volatile: settings.volatile,
             ring: KeyRing {
                 volume,
                 port,
@@ -137,6 +138,7 @@ impl FileSystem {
         let core = Core {
             backing: Backing::default(),
             journals: None,
+            volatile: false,
             ring: KeyRing {
                 volume,
                 port,
