@@ -20,6 +20,7 @@ use super::mountinfo::{self, FILESYSTEM_TYPE};
 use super::options::MountOptions;
 use super::unmounter::Unmounter;
 use super::{holders, mountinfo::Mount};
+use crate::sys::process;
 use crate::volume::lock::holder;
 
 /// How long a busy mountpoint is tried again: short-lived users (a shell's completion, an indexer) are gone by then.
@@ -298,8 +299,24 @@ impl Mounted {
     /// Where the kernel is told how far to read ahead.
     #[must_use]
     pub fn readahead(&self) -> PathBuf {
+        self.setting("read_ahead_kb")
+    }
+
+    /// How the kernel treats this mount's pages.
+    fn setting(&self, name: &str) -> PathBuf {
         let (major, minor) = self.device;
-        format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb").into()
+        format!("/sys/class/bdi/{major}:{minor}/{name}").into()
+    }
+
+    /// Lets the kernel hold as many dirty pages of this mount as of any other filesystem. It is stricter with what a process
+    /// serves, because that may be waiting for its own pages to be written; so this one is kept from it first. Needs root;
+    /// without it bursts of writes are merely slower. To be called before any thread is started.
+    pub fn lift_write_limit(&self) {
+        let path = self.setting("strict_limit");
+        let lifted = process::wait_for_own_writes_only().and_then(|()| std::fs::write(&path, "0"));
+        if let Err(error) = lifted {
+            log::debug!("{}: {error}", path.display());
+        }
     }
 
     /// Lets the kernel read ahead by 1 MiB instead of 128 KiB. Needs root; without it reading is merely slower.

@@ -72,6 +72,7 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     // Taken before mounting, so that no signal can kill the process and leave a dead mount.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(MountError::Session)?;
     let (mut mounted, device) = Mounted::new(&place, &source, &options)?;
+    mounted.lift_write_limit();
     // With one thread still, and all that it takes to mount behind it.
     mounted.confine(&fs.directory, keys.dir());
     let mounted = Arc::new(mounted);

@@ -7,3 +7,4 @@ pub mod identity;
 pub mod locked;
 pub mod process;
 pub mod writeback;
+pub mod xattr;

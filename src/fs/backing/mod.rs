@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 
 pub use self::observer::{Call, Effect, Observer};
-use crate::sys::writeback;
+use crate::sys::{writeback, xattr};
 
 /// Where a backing object is found.
 #[derive(Debug, Clone, Copy)]
@@ -416,7 +416,9 @@ impl Backing {
                     AtFlags::empty(),
                 )
             }
-            At::Fd(_) => fs::chmodat(fs::CWD, at.path(), mode, AtFlags::empty()),
+            At::Fd(fd) => by_path_if_needed(fs::fchmod(fd, mode), || {
+                fs::chmodat(fs::CWD, at.path(), mode, AtFlags::empty())
+            }),
         }?;
         self.done(Effect::Changed(at));
         Ok(())
@@ -441,7 +443,9 @@ impl Backing {
             At::Name(directory, name) => {
                 fs::utimensat(directory, name, times, AtFlags::SYMLINK_NOFOLLOW)
             }
-            At::Fd(_) => fs::utimensat(fs::CWD, at.path(), times, AtFlags::empty()),
+            At::Fd(fd) => by_path_if_needed(fs::futimens(fd, times), || {
+                fs::utimensat(fs::CWD, at.path(), times, AtFlags::empty())
+            }),
         }?;
         self.done(Effect::Changed(at));
         Ok(())
@@ -450,20 +454,27 @@ impl Backing {
     /// The value of an attribute.
     pub(super) fn get_xattr(&self, at: At<'_>, name: &CStr) -> Io<Vec<u8>> {
         self.gate(Call::ReadXattr)?;
-        let path = at.path();
         grow(|buffer| match at {
-            At::Name(..) => fs::lgetxattr(&path, name, buffer),
-            At::Fd(_) => fs::getxattr(&path, name, buffer),
+            At::Name(directory, object) => match xattr::get_at(directory, object, name, buffer) {
+                Err(Errno::NOSYS) => fs::lgetxattr(at.path(), name, buffer),
+                got => got,
+            },
+            At::Fd(fd) => match fs::fgetxattr(fd, name, &mut *buffer) {
+                Err(Errno::BADF) => fs::getxattr(at.path(), name, buffer),
+                got => got,
+            },
         })
     }
 
     /// The names of all attributes, each followed by a zero byte.
     pub(super) fn list_xattrs(&self, at: At<'_>) -> Io<Vec<u8>> {
         self.gate(Call::ReadXattr)?;
-        let path = at.path();
         grow(|buffer| match at {
-            At::Name(..) => fs::llistxattr(&path, buffer),
-            At::Fd(_) => fs::listxattr(&path, buffer),
+            At::Name(..) => fs::llistxattr(at.path(), buffer),
+            At::Fd(fd) => match fs::flistxattr(fd, &mut *buffer) {
+                Err(Errno::BADF) => fs::listxattr(at.path(), buffer),
+                listed => listed,
+            },
         })
     }
 
@@ -496,9 +507,23 @@ impl Backing {
     }
 }
 
+/// What a call on an O_PATH descriptor refuses has to go by its path, which is longer.
+fn by_path_if_needed(done: Io<()>, by_path: impl FnOnce() -> Io<()>) -> Io<()> {
+    match done {
+        Err(Errno::BADF) => by_path(),
+        done => done,
+    }
+}
+
 /// Calls with a buffer that grows until the answer fits; most answers fit the first.
 fn grow(mut call: impl FnMut(&mut [u8]) -> Io<usize>) -> Io<Vec<u8>> {
-    let mut buffer = vec![0; 512];
+    // Most attributes that are asked for are not there.
+    let mut first = [0; 512];
+    match call(&mut first) {
+        Err(Errno::RANGE) => {}
+        answer => return answer.map(|length| first[..length].to_vec()),
+    }
+    let mut buffer = vec![0; 2048];
     loop {
         match call(&mut buffer) {
             Ok(length) => {

@@ -74,7 +74,10 @@ impl<'a> Ciphertext<'a> {
 
     /// The entries of blocks that are all encrypted.
     pub fn entries(&self, blocks: &Range<u64>) -> Vec<Entry> {
-        blocks.clone().filter_map(|block| self.entry(block)).collect()
+        blocks
+            .clone()
+            .filter_map(|block| self.entry(block))
+            .collect()
     }
 
     fn set(&mut self, block: u64, entry: Entry) {
@@ -107,7 +110,8 @@ impl OpenFile {
     ) -> FsResult<()> {
         for index in blocks.clone() {
             if sealed.entry(index).is_none() {
-                let entry = self.seal_patched(core, inner, keys, index, patch, sealed.page(index))?;
+                let entry =
+                    self.seal_patched(core, inner, keys, index, patch, sealed.page(index))?;
                 sealed.set(index, entry);
             }
         }

@@ -165,7 +165,9 @@ impl OpenFile {
             let at = layout::index_in_group(index);
             let (stored, settled) = slots[n].get(at);
             holes[n] |= u64::from(stored.is_hole() && index * PAGE < old_size) << at;
-            let slot = self.settle_slot(core, inner, keys, index, stored, settled)?.0;
+            let slot = self
+                .settle_slot(core, inner, keys, index, stored, settled)?
+                .0;
             let entry = sealed.entry(index).ok_or(Errno::IO)?;
             Arc::make_mut(&mut slots[n]).set(at, slot.superseded_by(entry));
         }
