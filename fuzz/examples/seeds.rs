@@ -21,9 +21,10 @@ use cmkfs::ids::{BackupId, KeyStoreId, MaterialId, ObjectId, VolumeId};
 use cmkfs::kms::policy::Policy;
 use cmkfs::mount::confine::Confinement;
 use cmkfs::mount::control::protocol::{
-    Bound, Failed, KeyInUse, LeaseState, Obeyed, Prepared, Progress, Reason, Request, Response,
-    Status,
+    Bound, Failed, KeyInUse, LeaseState, MountStats, Obeyed, Prepared, Progress, Reason, Request,
+    Response, Status,
 };
+use cmkfs::mount::stats::OperationStats;
 use cmkfs_fuzz::targets::keystore::{KEY, alias_record, key_record};
 use serde::Serialize;
 
@@ -194,6 +195,7 @@ fn messages() {
         },
     );
     line("status", &Request::Status);
+    line("stats", &Request::Stats);
     line(
         "rewrap",
         &Request::Rewrap {
@@ -235,6 +237,23 @@ fn messages() {
         &Response::Bound(Bound {
             mountpoint: mountpoint.clone(),
             binding: "alias/a".to_owned(),
+        }),
+    );
+    let read = OperationStats {
+        operation: "read".to_owned(),
+        count: 3,
+        errors: 1,
+        total_nanoseconds: 7_000,
+        p50_nanoseconds: 1_000,
+        p99_nanoseconds: 5_000,
+        max_nanoseconds: 5_000,
+        bytes: 8_192,
+    };
+    line(
+        "stats-answer",
+        &Response::Stats(MountStats {
+            mountpoint: mountpoint.clone(),
+            operations: vec![read],
         }),
     );
     let status = Status {

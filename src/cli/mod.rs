@@ -3,7 +3,7 @@
 //! [`args`] what can be typed · [`keystore`] finding, opening and making the key directory · `key`, `alias`, `policy`, `grant`,
 //! `keys`, `backup`, `audit`, `init`, `mount`, `unmount`, `status`, `generate`, `bind`, `volume`, `erase`, `rewrap`, `rekey` one file a
 //! noun · `target` what the last two work on · `obey` what mounts do
-//! about a change of a key · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON ·
+//! about a change of a key · `statistics` what they were asked · `reach` which mount serves a path · [`confirm`] questions · [`output`] tables and JSON ·
 //! [`progress`] bars · [`raw`] secrets in and out · [`message`] errors for people · [`exit`] exit codes.
 
 pub mod alias;
@@ -30,6 +30,7 @@ pub mod raw;
 pub mod reach;
 pub mod rekey;
 pub mod rewrap;
+mod statistics;
 pub mod status;
 pub mod target;
 pub mod unmount;

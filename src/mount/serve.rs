@@ -141,6 +141,7 @@ fn run(
         notifier: connected.notifier(),
         watcher: Arc::clone(&watcher),
         mounted: Arc::clone(mounted),
+        stats: connected.stats(),
     };
     let running = connected.serve().map_err(MountError::Session)?;
     let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::protocol::{
-    Bound, Failed, KeyInUse, LeaseState, Obeyed, Prepared, Reason, Request, Response, Status,
+    Bound, Failed, KeyInUse, LeaseState, MountStats, Obeyed, Prepared, Reason, Request, Response,
+    Status,
 };
 use super::server::{Reporter, failed};
 use crate::fs::keys::KeyUnavailable;
@@ -15,6 +16,7 @@ use crate::kms::key::KeyRef;
 use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
+use crate::mount::stats::Stats;
 use crate::sys::locked;
 use crate::volume::keys::binding_of;
 use crate::volume::sweep::Progress;
@@ -32,6 +34,8 @@ pub struct Handler {
     pub watcher: Arc<Watcher>,
     /// The mount.
     pub mounted: Arc<Mounted>,
+    /// What it was asked.
+    pub stats: Arc<Stats>,
 }
 
 impl std::fmt::Debug for Handler {
@@ -49,6 +53,10 @@ impl Handler {
             Request::Obey { key_id } => self.obey(key_id),
             Request::Bind { node, key } => self.bind(node, &key),
             Request::Status => self.status(),
+            Request::Stats => Response::Stats(MountStats {
+                mountpoint: self.mountpoint(),
+                operations: self.stats.list(),
+            }),
             Request::Rekey { directory } => {
                 let mut progress = listened_to(reporter, "objects");
                 match rekey::rekey(&self.volume, directory, &mut progress) {

@@ -12,6 +12,7 @@ use crate::fs::FsError;
 use crate::fs::keys::KeyUnavailable;
 use crate::ids::{KeyId, VolumeId};
 use crate::mount::confine::Confinement;
+use crate::mount::stats::OperationStats;
 use crate::volume::{rekey, rewrap, verify};
 
 /// The longest request, in bytes, its line break included.
@@ -42,6 +43,8 @@ pub enum Request {
     },
     /// What are you? Answered by [`Response::Status`].
     Status,
+    /// What did the kernel ask you? Answered by [`Response::Stats`].
+    Stats,
     /// Wrap data keys anew. Answered by [`Response::Rewrapped`].
     Rewrap {
         /// The directory to begin with, by its inode number; the whole volume from the root.
@@ -75,6 +78,8 @@ pub enum Response {
     Bound(Bound),
     /// What the mount is.
     Status(Status),
+    /// What the kernel has asked.
+    Stats(MountStats),
     /// What a rewrap did.
     Rewrapped(rewrap::Report),
     /// What a rekey did.
@@ -195,6 +200,16 @@ pub struct Status {
     /// Memory for keys that may be swapped: more than may be locked.
     #[serde(default)]
     pub unlocked_key_bytes: u64,
+}
+
+/// The answer to [`Request::Stats`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct MountStats {
+    /// Where the volume is mounted.
+    pub mountpoint: String,
+    /// The kinds of request that came since it was mounted, those that took the most time together first.
+    pub operations: Vec<OperationStats>,
 }
 
 /// A CMK that a mount uses.

@@ -18,6 +18,7 @@ use super::answer::{
 };
 use super::{convert, privileges, seek};
 use crate::fs::{FileKind, Fill, FsError, NodeType, SetAttributes};
+use crate::mount::stats::Operation;
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -32,17 +33,18 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Lookup);
         match self.fs.lookup(parent.0, name) {
             Err(error) if error.errno() == rustix::io::Errno::NOENT => {
                 reply.entry(&VALID, &convert::absent(FileKind::File), GENERATION);
             }
-            result => self.reply_entry("lookup", parent, result, reply),
+            result => answer.entry(parent, result, reply),
         }
     }
 
     // Batches are taken apart by fuser.
     fn forget(&self, _request: &Request, node: INodeNo, lookups: u64) {
+        let _answer = self.answering(Operation::Forget);
         self.fs.forget(node.0, lookups);
     }
 
@@ -53,9 +55,7 @@ impl Filesystem for Adapter {
         file: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _answer = self.in_flight.0.read();
-        self.reply_attributes(
-            "getattr",
+        self.disclosing(Operation::Getattr).attributes(
             node,
             self.fs.attributes(node.0, handle(file)),
             reply,
@@ -81,7 +81,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Setattr);
         let changes = SetAttributes {
             permissions: mode.map(convert::permissions),
             uid,
@@ -100,17 +100,17 @@ impl Filesystem for Adapter {
         };
         let result = killed.and_then(|()| set());
         match result {
-            Ok(attributes) => self.reply_attributes("setattr", node, Ok(attributes), reply),
+            Ok(attributes) => answer.attributes(node, Ok(attributes), reply),
             // A change that failed is never answered with what is remembered of the root.
-            Err(error) => reply.error(self.errno("setattr", node, &error)),
+            Err(error) => reply.error(answer.errno(node, &error)),
         }
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Readlink);
         match self.fs.read_link(node.0) {
-            Ok(target) => reply.data(&target),
-            Err(error) => reply.error(self.errno("readlink", node, &error)),
+            Ok(target) => answer.data(&target, reply),
+            Err(error) => reply.error(answer.errno(node, &error)),
         }
     }
 
@@ -124,9 +124,9 @@ impl Filesystem for Adapter {
         device: u32,
         reply: ReplyEntry,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Mknod);
         let Some(kind) = convert::node_kind(mode) else {
-            return reply.error(Errno::EINVAL);
+            return reply.error(answer.refused(Errno::EINVAL));
         };
         let node = NodeType { kind, device };
         let result = self.fs.make_node(
@@ -136,7 +136,7 @@ impl Filesystem for Adapter {
             convert::new_mode(mode, umask),
             node,
         );
-        self.reply_entry("mknod", parent, result, reply);
+        answer.entry(parent, result, reply);
     }
 
     fn mkdir(
@@ -148,23 +148,23 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Mkdir);
         let result = self.fs.make_directory(
             caller(request),
             parent.0,
             name,
             convert::new_mode(mode, umask),
         );
-        self.reply_entry("mkdir", parent, result, reply);
+        answer.entry(parent, result, reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.reply_empty("unlink", parent, self.fs.remove_file(parent.0, name), reply);
+        self.answering(Operation::Unlink)
+            .empty(parent, self.fs.remove_file(parent.0, name), reply);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.reply_empty(
-            "rmdir",
+        self.answering(Operation::Rmdir).empty(
             parent,
             self.fs.remove_directory(parent.0, name),
             reply,
@@ -179,11 +179,11 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Symlink);
         let result = self
             .fs
             .make_symlink(caller(request), parent.0, name, target.as_os_str());
-        self.reply_entry("symlink", parent, result, reply);
+        answer.entry(parent, result, reply);
     }
 
     fn rename(
@@ -196,11 +196,11 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let answer = self.answering(Operation::Rename);
         let Some(mode) = convert::rename_mode(flags) else {
-            return reply.error(Errno::EINVAL);
+            return reply.error(answer.refused(Errno::EINVAL));
         };
-        self.reply_empty(
-            "rename",
+        answer.empty(
             parent,
             self.fs.rename(parent.0, name, new_parent.0, new_name, mode),
             reply,
@@ -215,9 +215,7 @@ impl Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _answer = self.in_flight.0.read();
-        self.reply_entry(
-            "link",
+        self.disclosing(Operation::Link).entry(
             node,
             self.fs.link(node.0, new_parent.0, new_name),
             reply,
@@ -225,7 +223,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Open);
         let flags = convert::open_flags(flags);
         let killed = if flags.truncate {
             self.kill_privileges(caller(request), node, None)
@@ -234,7 +232,7 @@ impl Filesystem for Adapter {
         };
         match killed.and_then(|()| self.fs.open(caller(request), node.0, flags)) {
             Ok(opened) => reply.opened(FileHandle(opened.handle), convert::opened_flags(&opened)),
-            Err(error) => reply.error(self.errno("open", node, &error)),
+            Err(error) => reply.error(answer.errno(node, &error)),
         }
     }
 
@@ -248,7 +246,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Create);
         let (mode, flags) = (
             convert::new_mode(mode, umask),
             convert::open_flags(OpenFlags(flags)),
@@ -261,7 +259,7 @@ impl Filesystem for Adapter {
                 FileHandle(opened.handle),
                 convert::opened_flags(&opened),
             ),
-            Err(error) => reply.error(self.errno("create", parent, &error)),
+            Err(error) => reply.error(answer.errno(parent, &error)),
         }
     }
 
@@ -276,11 +274,11 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Read);
         with_buffer(size as usize, |buffer| {
             match self.fs.read(file.0, offset, buffer) {
-                Ok(length) => reply.data(&buffer[..length.min(buffer.len())]),
-                Err(error) => reply.error(self.errno("read", node, &error)),
+                Ok(length) => answer.data(&buffer[..length.min(buffer.len())], reply),
+                Err(error) => reply.error(answer.errno(node, &error)),
             }
         });
     }
@@ -297,7 +295,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _answer = self.write_back.writing();
+        let answer = self.answering(Operation::Write);
+        let _writing = self.write_back.writing();
         let killed = if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             privileges::kill(&self.fs, caller(request), node.0, Some(file.0))
                 .map(|killed| self.forget_mode(node, killed))
@@ -306,13 +305,16 @@ impl Filesystem for Adapter {
         };
         match killed.and_then(|()| self.fs.write(file.0, offset, data)) {
             // A request is at most max_write long.
-            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Ok(()) => {
+                answer.carries(data.len());
+                reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
+            }
             Err(error) => {
                 // The kernel keeps the page as if it had been written, and would show it to readers.
                 if matches!(error, FsError::Key(_)) {
                     self.refused_writes.add(node.0);
                 }
-                reply.error(self.errno("write", node, &error));
+                reply.error(answer.errno(node, &error));
             }
         }
     }
@@ -327,7 +329,7 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.answering(Operation::Flush).refused(Errno::ENOSYS));
     }
 
     fn release(
@@ -340,6 +342,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _answer = self.answering(Operation::Release);
         self.fs.release(file.0);
         reply.ok();
     }
@@ -352,7 +355,8 @@ impl Filesystem for Adapter {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.reply_empty("fsync", node, self.fs.sync(file.0, data_only), reply);
+        self.answering(Operation::Fsync)
+            .empty(node, self.fs.sync(file.0, data_only), reply);
     }
 
     fn fallocate(
@@ -365,12 +369,12 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let answer = self.answering(Operation::Fallocate);
         let Some(mode) = convert::allocate_mode(mode) else {
-            return reply.error(Errno::EOPNOTSUPP);
+            return reply.error(answer.refused(Errno::EOPNOTSUPP));
         };
         let killed = self.kill_privileges(caller(request), node, Some(file.0));
-        self.reply_empty(
-            "fallocate",
+        answer.empty(
             node,
             killed.and_then(|()| self.fs.allocate(file.0, mode, offset, length)),
             reply,
@@ -386,11 +390,12 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let answer = self.answering(Operation::Lseek);
         let Some(what) = convert::seek(whence) else {
-            return reply.error(Errno::EINVAL);
+            return reply.error(answer.refused(Errno::EINVAL));
         };
         let Ok(offset) = u64::try_from(offset) else {
-            return reply.error(Errno::ENXIO);
+            return reply.error(answer.refused(Errno::ENXIO));
         };
         let request = seek::Request {
             node: node.0,
@@ -398,16 +403,18 @@ impl Filesystem for Adapter {
             offset,
             what,
             reply,
+            begun: answer.hand_over(),
         };
         if self.fs.has_writers(node.0) {
             // Gone only if its thread is, and then the dropped reply answers EIO.
             let _ = self.seeks.send(request);
         } else {
-            seek::answer(&self.fs, &self.reporter, request);
+            self.seek(request);
         }
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let answer = self.answering(Operation::Opendir);
         if let Some(mark) = self.write_back.mark(request.pid()) {
             return reply.opened(FileHandle(mark), FopenFlags::empty());
         }
@@ -415,7 +422,7 @@ impl Filesystem for Adapter {
             // The kernel is not to keep listings: one that it fills while names change can lack names that were there all
             // the while, for whoever reads on from it.
             Ok(opened) => reply.opened(FileHandle(opened), FopenFlags::empty()),
-            Err(error) => reply.error(self.errno("opendir", node, &error)),
+            Err(error) => reply.error(answer.errno(node, &error)),
         }
     }
 
@@ -427,7 +434,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Readdir);
         let mut taken = false;
         let result = self.fs.read_directory(directory.0, offset, &mut |entry| {
             let kind = convert::file_type(entry.kind);
@@ -438,7 +445,7 @@ impl Filesystem for Adapter {
             Fill::Taken
         });
         match result {
-            Err(error) if !taken => reply.error(self.errno("readdir", node, &error)),
+            Err(error) if !taken => reply.error(answer.errno(node, &error)),
             // An error after some entries comes again with the next request.
             Ok(()) | Err(_) => reply.ok(),
         }
@@ -452,7 +459,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _answer = self.in_flight.0.read();
+        let answer = self.disclosing(Operation::Readdirplus);
         let mut taken = false;
         let result = self
             .fs
@@ -485,7 +492,7 @@ impl Filesystem for Adapter {
                 Fill::Taken
             });
         match result {
-            Err(error) if !taken => reply.error(self.errno("readdirplus", node, &error)),
+            Err(error) if !taken => reply.error(answer.errno(node, &error)),
             // Entries taken are lookups counted: they have to reach the kernel, or it would never forget them.
             Ok(()) | Err(_) => reply.ok(),
         }
@@ -499,6 +506,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let _answer = self.answering(Operation::Releasedir);
         if !self.write_back.released(directory.0) {
             self.fs.release_directory(directory.0);
         }
@@ -513,10 +521,12 @@ impl Filesystem for Adapter {
         _data: bool,
         reply: ReplyEmpty,
     ) {
-        self.reply_empty("fsyncdir", node, self.fs.sync_directory(directory.0), reply);
+        self.answering(Operation::Fsyncdir)
+            .empty(node, self.fs.sync_directory(directory.0), reply);
     }
 
     fn statfs(&self, _request: &Request, node: INodeNo, reply: ReplyStatfs) {
+        let answer = self.answering(Operation::Statfs);
         match self.fs.statistics() {
             Ok(figures) => reply.statfs(
                 figures.blocks,
@@ -528,7 +538,7 @@ impl Filesystem for Adapter {
                 figures.name_max,
                 figures.fragment_size,
             ),
-            Err(error) => reply.error(self.errno("statfs", node, &error)),
+            Err(error) => reply.error(answer.errno(node, &error)),
         }
     }
 
@@ -542,6 +552,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let answer = self.answering(Operation::Setxattr);
         let result = self.fs.set_xattr(
             caller(request),
             node.0,
@@ -549,7 +560,10 @@ impl Filesystem for Adapter {
             value,
             convert::xattr_mode(flags),
         );
-        self.reply_empty("setxattr", node, result, reply);
+        if result.is_ok() {
+            answer.carries(value.len());
+        }
+        answer.empty(node, result, reply);
     }
 
     fn getxattr(
@@ -560,9 +574,7 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let _answer = self.in_flight.0.read();
-        self.reply_xattr(
-            "getxattr",
+        self.disclosing(Operation::Getxattr).xattr(
             node,
             self.fs.get_xattr(node.0, name),
             size,
@@ -571,13 +583,12 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        let _answer = self.in_flight.0.read();
-        self.reply_xattr("listxattr", node, self.fs.list_xattrs(node.0), size, reply);
+        self.disclosing(Operation::Listxattr)
+            .xattr(node, self.fs.list_xattrs(node.0), size, reply);
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.reply_empty(
-            "removexattr",
+        self.answering(Operation::Removexattr).empty(
             node,
             self.fs.remove_xattr(node.0, name),
             reply,
@@ -596,7 +607,7 @@ impl Filesystem for Adapter {
         _room: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::ENOTTY);
+        reply.error(self.answering(Operation::Ioctl).refused(Errno::ENOTTY));
     }
 
     /// Files are always ready: the kernel says so by itself once it was told to.
@@ -610,7 +621,7 @@ impl Filesystem for Adapter {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(self.answering(Operation::Poll).refused(Errno::ENOSYS));
     }
 
     /// Two files have two keys, so there is nothing to share: the kernel copies by reading and writing once it was told to.
@@ -627,6 +638,9 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        reply.error(
+            self.answering(Operation::CopyFileRange)
+                .refused(Errno::ENOSYS),
+        );
     }
 }

@@ -8,14 +8,16 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileHandle, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr, Request,
+    Errno, FileHandle, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyXattr, Request,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLockReadGuard};
 
 use super::report::Reporter;
 use super::writeback::WriteBack;
 use super::{InFlight, Notifier, RefusedWrites, convert, privileges, seek};
 use crate::fs::{Attributes, Caller, FsError, FsResult, ROOT_NODE};
+use crate::mount::stats::{Begun, Measured, Operation, Stats};
 use crate::volume::Volume;
 
 /// How long the kernel may believe what it was told: nobody else changes a mounted volume, so only revocation could make
@@ -50,9 +52,10 @@ pub(super) fn with_buffer<T>(size: usize, use_buffer: impl FnOnce(&mut [u8]) -> 
 /// fuser's view of a mounted volume.
 pub(super) struct Adapter {
     pub(super) fs: Arc<Volume>,
-    pub(super) in_flight: InFlight,
+    in_flight: InFlight,
+    stats: Arc<Stats>,
     pub(super) write_back: Arc<WriteBack>,
-    pub(super) reporter: Arc<Reporter>,
+    reporter: Arc<Reporter>,
     pub(super) seeks: Sender<seek::Request>,
     pub(super) refused_writes: RefusedWrites,
     notifier: Notifier,
@@ -65,6 +68,7 @@ impl Adapter {
         fs: Arc<Volume>,
         write_back: Arc<WriteBack>,
         in_flight: InFlight,
+        stats: Arc<Stats>,
         refused_writes: RefusedWrites,
         notifier: Notifier,
     ) -> io::Result<Self> {
@@ -73,11 +77,13 @@ impl Adapter {
             Arc::clone(&fs),
             Arc::clone(&write_back),
             Arc::clone(&reporter),
+            Arc::clone(&stats),
         )?;
         let root = Mutex::new(fs.attributes(ROOT_NODE, None).ok());
         Ok(Self {
             fs,
             in_flight,
+            stats,
             write_back,
             reporter,
             seeks,
@@ -87,54 +93,28 @@ impl Adapter {
         })
     }
 
-    /// The errno of a failed operation, logged where the log should hear of it.
-    pub(super) fn errno(&self, operation: &str, node: INodeNo, error: &FsError) -> Errno {
-        let path = || self.fs.backing_path(node.0);
-        convert::errno(self.reporter.errno(operation, node.0, path, error))
-    }
-
-    pub(super) fn reply_empty(
-        &self,
-        operation: &str,
-        node: INodeNo,
-        result: FsResult<()>,
-        reply: ReplyEmpty,
-    ) {
-        match result {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.errno(operation, node, &error)),
+    /// A request is in hand whose answer says nothing that a key guards.
+    pub(super) fn answering(&self, operation: Operation) -> Answer<'_> {
+        Answer {
+            adapter: self,
+            measured: self.stats.begin(operation),
+            _in_flight: None,
         }
     }
 
-    pub(super) fn reply_entry(
-        &self,
-        operation: &str,
-        parent: INodeNo,
-        result: FsResult<Attributes>,
-        reply: ReplyEntry,
-    ) {
-        match result {
-            Ok(attributes) => reply.entry(&VALID, &convert::attributes(&attributes), GENERATION),
-            Err(error) => reply.error(self.errno(operation, parent, &error)),
+    /// A request is in hand whose answer carries plaintext, names or attributes: who withdraws a key waits for it.
+    pub(super) fn disclosing(&self, operation: Operation) -> Answer<'_> {
+        let measured = self.stats.begin(operation);
+        Answer {
+            adapter: self,
+            measured,
+            _in_flight: Some(self.in_flight.0.read()),
         }
     }
 
-    pub(super) fn reply_attributes(
-        &self,
-        operation: &str,
-        node: INodeNo,
-        result: FsResult<Attributes>,
-        reply: ReplyAttr,
-    ) {
-        let result = if node.0 == ROOT_NODE {
-            self.remember_root(result)
-        } else {
-            result
-        };
-        match result {
-            Ok(attributes) => reply.attr(&VALID, &convert::attributes(&attributes)),
-            Err(error) => reply.error(self.errno(operation, node, &error)),
-        }
+    /// Answers a seek at once, which takes it over.
+    pub(super) fn seek(&self, request: seek::Request) {
+        seek::answer(&self.fs, &self.reporter, &self.stats, request);
     }
 
     fn remember_root(&self, result: FsResult<Attributes>) -> FsResult<Attributes> {
@@ -171,24 +151,92 @@ impl Adapter {
             log::warn!("the kernel keeps the mode of inode {}: {error}", node.0);
         }
     }
+}
+
+/// A request in hand, until its answer is sent: then it is dropped, and with that counted.
+pub(super) struct Answer<'a> {
+    adapter: &'a Adapter,
+    measured: Measured<'a>,
+    _in_flight: Option<RwLockReadGuard<'a, ()>>,
+}
+
+impl Answer<'_> {
+    /// The errno that it fails with, logged where the log should hear of it.
+    pub(super) fn errno(&self, node: INodeNo, error: &FsError) -> Errno {
+        let Adapter { fs, reporter, .. } = self.adapter;
+        let operation = self.measured.operation().name();
+        let path = || fs.backing_path(node.0);
+        self.refused(convert::errno(
+            reporter.errno(operation, node.0, path, error),
+        ))
+    }
+
+    /// An errno that it fails with without the core's being asked.
+    pub(super) fn refused(&self, errno: Errno) -> Errno {
+        self.measured.fails();
+        errno
+    }
+
+    /// Bytes that it carries.
+    pub(super) fn carries(&self, bytes: usize) {
+        self.measured.carries(bytes);
+    }
+
+    /// Leaves it to another thread.
+    pub(super) fn hand_over(self) -> Begun {
+        self.measured.hand_over()
+    }
+
+    pub(super) fn data(self, data: &[u8], reply: ReplyData) {
+        self.carries(data.len());
+        reply.data(data);
+    }
+
+    pub(super) fn empty(self, node: INodeNo, result: FsResult<()>, reply: ReplyEmpty) {
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(self.errno(node, &error)),
+        }
+    }
+
+    pub(super) fn entry(self, parent: INodeNo, result: FsResult<Attributes>, reply: ReplyEntry) {
+        match result {
+            Ok(attributes) => reply.entry(&VALID, &convert::attributes(&attributes), GENERATION),
+            Err(error) => reply.error(self.errno(parent, &error)),
+        }
+    }
+
+    pub(super) fn attributes(self, node: INodeNo, result: FsResult<Attributes>, reply: ReplyAttr) {
+        let result = if node.0 == ROOT_NODE {
+            self.adapter.remember_root(result)
+        } else {
+            result
+        };
+        match result {
+            Ok(attributes) => reply.attr(&VALID, &convert::attributes(&attributes)),
+            Err(error) => reply.error(self.errno(node, &error)),
+        }
+    }
 
     /// Size probing (`size` 0), ERANGE, or the value.
-    pub(super) fn reply_xattr(
-        &self,
-        operation: &str,
+    pub(super) fn xattr(
+        self,
         node: INodeNo,
         result: FsResult<Vec<u8>>,
         size: u32,
         reply: ReplyXattr,
     ) {
         match result {
-            Ok(value) if value.len() > XATTR_MAX => reply.error(Errno::E2BIG),
+            Ok(value) if value.len() > XATTR_MAX => reply.error(self.refused(Errno::E2BIG)),
             Ok(value) => match u32::try_from(value.len()) {
                 Ok(length) if size == 0 => reply.size(length),
-                Ok(length) if length <= size => reply.data(&value),
-                Ok(_) | Err(_) => reply.error(Errno::ERANGE),
+                Ok(length) if length <= size => {
+                    self.carries(value.len());
+                    reply.data(&value);
+                }
+                Ok(_) | Err(_) => reply.error(self.refused(Errno::ERANGE)),
             },
-            Err(error) => reply.error(self.errno(operation, node, &error)),
+            Err(error) => reply.error(self.errno(node, &error)),
         }
     }
 }

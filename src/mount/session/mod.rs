@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::holders;
 use super::mountpoint::Mounted;
+use super::stats::Stats;
 use crate::fs::NodeId;
 use crate::volume::Volume;
 use answer::Adapter;
@@ -91,6 +92,7 @@ impl Running {
 pub struct Connected {
     session: Session<Adapter>,
     in_flight: InFlight,
+    stats: Arc<Stats>,
     refused_writes: RefusedWrites,
     notifier: Notifier,
     write_back: Arc<WriteBack>,
@@ -111,6 +113,7 @@ impl Connected {
     /// Where the kernel's protocol is not spoken, or the mount is gone already.
     pub fn new(fs: Arc<Volume>, mounted: &Arc<Mounted>, device: OwnedFd) -> io::Result<Self> {
         let in_flight = InFlight::default();
+        let stats = Arc::new(Stats::default());
         let write_back = Arc::new(WriteBack::new(Arc::clone(mounted)));
         let mut config = Config::default();
         config.n_threads = Some(workers());
@@ -122,6 +125,7 @@ impl Connected {
             fs,
             Arc::clone(&write_back),
             in_flight.clone(),
+            Arc::clone(&stats),
             refused_writes.clone(),
             notifier.clone(),
         )?;
@@ -130,6 +134,7 @@ impl Connected {
         Ok(Self {
             session,
             in_flight,
+            stats,
             refused_writes,
             notifier,
             write_back,
@@ -153,6 +158,12 @@ impl Connected {
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.clone()
+    }
+
+    /// What it is asked.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
     }
 
     /// For waiting until what programs have written has reached the core.

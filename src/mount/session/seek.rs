@@ -11,6 +11,7 @@ use super::convert;
 use super::report::Reporter;
 use super::writeback::WriteBack;
 use crate::fs::{FileSystem, HandleId, NodeId, Seek};
+use crate::mount::stats::{Begun, Stats};
 use crate::volume::Volume;
 
 /// A seek that waits for its file's dirty pages.
@@ -20,6 +21,7 @@ pub(super) struct Request {
     pub(super) offset: u64,
     pub(super) what: Seek,
     pub(super) reply: ReplyLseek,
+    pub(super) begun: Begun,
 }
 
 /// Starts the thread, which ends when the sender is dropped.
@@ -27,11 +29,12 @@ pub(super) fn start(
     fs: Arc<Volume>,
     write_back: Arc<WriteBack>,
     reporter: Arc<Reporter>,
+    stats: Arc<Stats>,
 ) -> std::io::Result<Sender<Request>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
         .name("cmkfs-seek".to_owned())
-        .spawn(move || serve(&fs, &write_back, &reporter, &receiver))?;
+        .spawn(move || serve(&fs, &write_back, &reporter, &stats, &receiver))?;
     Ok(sender)
 }
 
@@ -39,6 +42,7 @@ fn serve(
     fs: &FileSystem,
     write_back: &WriteBack,
     reporter: &Reporter,
+    stats: &Stats,
     requests: &Receiver<Request>,
 ) {
     for request in requests {
@@ -46,29 +50,35 @@ fn serve(
             // A lazily detached mount cannot be reached any more.
             log::debug!("writing back before a seek: {error}");
         }
-        answer(fs, reporter, request);
+        answer(fs, reporter, stats, request);
     }
 }
 
 /// Asks the core and answers.
-pub(super) fn answer(fs: &FileSystem, reporter: &Reporter, request: Request) {
+pub(super) fn answer(fs: &FileSystem, reporter: &Reporter, stats: &Stats, request: Request) {
     let Request {
         node,
         handle,
         offset,
         what,
         reply,
+        begun,
     } = request;
+    let measured = stats.take_over(begun);
+    let fail = |errno| {
+        measured.fails();
+        errno
+    };
     match fs.seek(handle, offset, what) {
         Ok(found) => match i64::try_from(found) {
             Ok(found) => reply.offset(found),
-            Err(_) => reply.error(Errno::EOVERFLOW),
+            Err(_) => reply.error(fail(Errno::EOVERFLOW)),
         },
-        Err(error) => reply.error(convert::errno(reporter.errno(
-            "seek",
+        Err(error) => reply.error(fail(convert::errno(reporter.errno(
+            measured.operation().name(),
             node,
             || fs.backing_path(node),
             &error,
-        ))),
+        )))),
     }
 }
