@@ -60,11 +60,13 @@ impl<'a> Ciphertext<'a> {
         }
     }
 
-    /// From now on this is the object's: what another data key has encrypted meanwhile is none of it.
-    pub fn keep_if_of(&mut self, object: ObjectId) {
-        if self.object != Some(object) {
+    /// From now on this is the object's: what another data key has encrypted is none of it. Says whether anything was its.
+    pub fn keep_if_of(&mut self, object: ObjectId) -> bool {
+        let is_its = self.object == Some(object);
+        if !is_its {
             self.entries.fill(None);
         }
+        is_its
     }
 
     /// The entry of a block that is encrypted.

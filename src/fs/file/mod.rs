@@ -22,8 +22,8 @@ mod write;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::sync::{Mutex, RwLock};
 use rustix::fs::{OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
@@ -68,6 +68,9 @@ impl FileSlot {
 pub struct OpenFile {
     inner: RwLock<Inner>,
     slots: Mutex<SlotCache>,
+    /// The data key's holder as a writer has seen it last, for who does not want to wait for `inner`: another may have taken
+    /// its place since.
+    seen_object: Mutex<Weak<Object>>,
 }
 
 #[derive(Debug)]
@@ -178,6 +181,7 @@ impl OpenFile {
         Arc::new(Self {
             inner: RwLock::new(inner),
             slots: Mutex::default(),
+            seen_object: Mutex::default(),
         })
     }
 

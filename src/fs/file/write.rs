@@ -46,7 +46,8 @@ impl OpenFile {
         let blocks = offset / PAGE..layout::block_count(end);
         scratch::with_pages((blocks.end - blocks.start) as usize, |pages| {
             let mut sealed = Ciphertext::of(&blocks, pages);
-            if let Some(object) = self.existing_object() {
+            let seen = self.seen_object.lock().upgrade();
+            if let Some(object) = seen {
                 sealed.fill(object.id(), &*object.keys(&core.ring)?, offset, data);
             }
             self.write_sealed(core, binding, offset, data, &mut sealed)
@@ -64,7 +65,9 @@ impl OpenFile {
         let end = offset + data.len() as u64;
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
-        sealed.keep_if_of(object.id());
+        if !sealed.keep_if_of(object.id()) {
+            *self.seen_object.lock() = Arc::downgrade(&object);
+        }
         let keys = object.keys(&core.ring)?;
         self.finish_withdrawal(core, &mut inner)?;
         let old_size = inner.size;
