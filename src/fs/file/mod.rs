@@ -1,12 +1,13 @@
 //! The data path: an open file, shared by all handles on it. Owns the file's header, size and slots.
 //!
-//! [`read`] · [`write`] · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
+//! [`read`] · [`write`], [`ciphertext`] what it turns into · [`resize`] truncation, allocation, holes · [`seal`] what makes a file clean again ·
 //! [`overwrite`] blocks that may be on the disk already, [`journal`] their records, [`checkpoint`] what becomes of these ·
 //! [`rewrap`] its data key under another CMK · [`rekey`] its content under another data key · [`verify`] · [`slots`] the meta pages in memory · [`scratch`] buffers.
 //!
 //! Readers share `inner`, whoever changes something has it alone. Lock order: `inner` → lease → slots.
 
 mod checkpoint;
+mod ciphertext;
 mod journal;
 mod overwrite;
 mod read;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use super::ciphertext::{Ciphertext, Patch};
 use super::journal::Journal;
-use super::write::Patch;
-use super::{Inner, OpenFile, scratch};
+use super::{Inner, OpenFile};
 use crate::crypto::object::ObjectKeys;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
 use crate::format::slot::Entry;
@@ -27,6 +27,7 @@ impl OpenFile {
         keys: &ObjectKeys,
         offset: u64,
         data: &[u8],
+        sealed: &mut Ciphertext<'_>,
     ) -> FsResult<()> {
         self.tidy_tail(core, inner, keys)?;
         if !inner.is_changing(false) {
@@ -36,33 +37,27 @@ impl OpenFile {
         let end = offset + data.len() as u64;
         let (old_size, new_size) = (inner.size, inner.size.max(end));
         let blocks = offset / PAGE..layout::block_count(end);
-        scratch::with_pages((blocks.end - blocks.start) as usize, |sealed| {
-            let mut entries = Vec::with_capacity((blocks.end - blocks.start) as usize);
-            let patch = Patch {
-                offset,
-                data,
-                old_size,
-                new_size,
-            };
-            for (out, index) in sealed.chunks_exact_mut(BLOCK_LEN).zip(blocks.clone()) {
-                entries.push(self.seal_patched(core, inner, keys, index, &patch, out)?);
+        let patch = Patch {
+            offset,
+            data,
+            old_size,
+            new_size,
+        };
+        self.complete(core, inner, keys, &blocks, &patch, sealed)?;
+        let (entries, bytes) = (sealed.entries(&blocks), sealed.bytes(&blocks, new_size));
+        let before = inner.record_of(old_size / PAGE);
+        self.overwrite(core, inner, keys, blocks.start, &entries, bytes)?;
+        if new_size > old_size {
+            // The last block grows. Its record does not count before the file is long enough for it.
+            let grown = core
+                .backing
+                .truncate(inner.place(), layout::backing_length(new_size));
+            if let Err(error) = grown {
+                inner.restore_record(old_size / PAGE, &before);
+                return Err(error.into());
             }
-            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
-            let before = inner.record_of(old_size / PAGE);
-            self.overwrite(core, inner, keys, blocks.start, &entries, &sealed[..length])?;
-            if new_size > old_size {
-                // The last block grows. Its record does not count before the file is long enough for it.
-                let grown = core
-                    .backing
-                    .truncate(inner.place(), layout::backing_length(new_size));
-                if let Err(error) = grown {
-                    inner.restore_record(old_size / PAGE, &before);
-                    return Err(error.into());
-                }
-                inner.size = new_size;
-            }
-            Ok::<_, crate::fs::FsError>(())
-        })?;
+            inner.size = new_size;
+        }
         inner.changes += 1;
         Ok(())
     }

@@ -78,6 +78,11 @@ impl SlotCache {
         self.0.get(&group).map(Arc::clone)
     }
 
+    /// The group, for who changes it and puts it back, or forgets it: nobody else shares it then.
+    pub fn take(&mut self, group: u64) -> Option<Arc<GroupSlots>> {
+        self.0.remove(&group)
+    }
+
     /// Keeps a group; another one goes where there are too many.
     pub fn insert(&mut self, group: u64, slots: Arc<GroupSlots>) {
         if self.0.len() >= GROUPS_KEPT && !self.0.contains_key(&group) {
@@ -133,6 +138,23 @@ impl OpenFile {
         if let Some(slots) = self.slots.lock().get(group) {
             return Ok(slots);
         }
+        let slots = Self::read_slots(core, inner, group)?;
+        self.slots.lock().insert(group, Arc::clone(&slots));
+        Ok(slots)
+    }
+
+    /// As [`OpenFile::group`], and takes it out of memory: see [`SlotCache::take`].
+    pub(super) fn take_group(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        group: u64,
+    ) -> FsResult<Arc<GroupSlots>> {
+        let known = self.slots.lock().take(group);
+        known.map_or_else(|| Self::read_slots(core, inner, group), Ok)
+    }
+
+    fn read_slots(core: &Core, inner: &Inner, group: u64) -> FsResult<Arc<GroupSlots>> {
         let slots = if layout::meta_offset(group) >= layout::backing_length(inner.size)
             || !inner.has_header
         {
@@ -146,8 +168,6 @@ impl OpenFile {
             )?;
             GroupSlots::decode(&bytes[..read], !inner.recovering)
         };
-        let slots = Arc::new(slots);
-        self.slots.lock().insert(group, Arc::clone(&slots));
-        Ok(slots)
+        Ok(Arc::new(slots))
     }
 }

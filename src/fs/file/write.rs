@@ -1,4 +1,5 @@
-//! Writing: encrypted from the caller's buffer into this thread's pages, then to the backing file.
+//! Writing: encrypted from the caller's buffer into this thread's pages ([`ciphertext`](super::ciphertext)), then to the
+//! backing file.
 //!
 //! Slots come before the data they guard, so that a block whose data never arrived still reads as it was, through the
 //! previous entry. Only for a block that was a hole it is the other way round: without a slot it stays the hole it was,
@@ -10,13 +11,13 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::ciphertext::{Ciphertext, Patch};
 use super::slots::GroupSlots;
 use super::{BindingOf, Inner, OpenFile, scratch};
-use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
 use crate::format::header::HEADER_LEN;
 use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
-use crate::format::slot::{Entry, SLOT_LEN, Slot};
+use crate::format::slot::{SLOT_LEN, Slot};
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
 
@@ -42,8 +43,28 @@ impl OpenFile {
             .checked_add(data.len() as u64)
             .filter(|end| *end <= layout::MAX_SIZE)
             .ok_or(Errno::FBIG)?;
+        let blocks = offset / PAGE..layout::block_count(end);
+        scratch::with_pages((blocks.end - blocks.start) as usize, |pages| {
+            let mut sealed = Ciphertext::of(&blocks, pages);
+            if let Some(object) = self.existing_object() {
+                sealed.fill(object.id(), &*object.keys(&core.ring)?, offset, data);
+            }
+            self.write_sealed(core, binding, offset, data, &mut sealed)
+        })
+    }
+
+    fn write_sealed(
+        &self,
+        core: &Core,
+        binding: BindingOf<'_>,
+        offset: u64,
+        data: &[u8],
+        sealed: &mut Ciphertext<'_>,
+    ) -> FsResult<()> {
+        let end = offset + data.len() as u64;
         let mut inner = self.inner.write();
         let object = inner.ensure_object(core, binding)?;
+        sealed.keep_if_of(object.id());
         let keys = object.keys(&core.ring)?;
         self.finish_withdrawal(core, &mut inner)?;
         let old_size = inner.size;
@@ -54,9 +75,9 @@ impl OpenFile {
             let (pass_end, journaled) = self.next_pass(core, &inner, at, end)?;
             let part = &data[(at - offset) as usize..(pass_end - offset) as usize];
             let written = if journaled {
-                self.overwrite_pass(core, &mut inner, &keys, at, part)
+                self.overwrite_pass(core, &mut inner, &keys, at, part, sealed)
             } else {
-                self.write_pass(core, &mut inner, &keys, at, part)
+                self.write_pass(core, &mut inner, &keys, at, part, sealed)
             };
             if let Err(error) = written {
                 if inner.size > old_size {
@@ -104,33 +125,6 @@ impl OpenFile {
         Ok((limit, journaled.unwrap_or(false)))
     }
 
-    /// Encrypts a block as it is once the patch has been applied.
-    pub(super) fn seal_patched(
-        &self,
-        core: &Core,
-        inner: &Inner,
-        keys: &ObjectKeys,
-        index: u64,
-        patch: &Patch<'_>,
-        out: &mut [u8],
-    ) -> FsResult<Entry> {
-        let start = index * PAGE;
-        let out = &mut out[..layout::block_length(index, patch.new_size)];
-        let end = patch.offset + patch.data.len() as u64;
-        let (from, to) = (start.max(patch.offset), (start + out.len() as u64).min(end));
-        let new = &patch.data[(from - patch.offset) as usize..(to - patch.offset) as usize];
-        if new.len() == out.len() {
-            return Ok(block::seal(keys, index, new, out));
-        }
-        let mut plain = [0; BLOCK_LEN];
-        let old = layout::block_length(index, patch.old_size);
-        if old > 0 {
-            self.read_blocks(core, inner, keys, index, &mut plain[..old])?;
-        }
-        plain[(from - start) as usize..][..new.len()].copy_from_slice(new);
-        Ok(block::seal(keys, index, &plain[..out.len()], out))
-    }
-
     /// Writes what touches at most [`GROUPS_A_WRITE`] groups.
     fn write_pass(
         &self,
@@ -139,6 +133,7 @@ impl OpenFile {
         keys: &ObjectKeys,
         offset: u64,
         data: &[u8],
+        sealed: &mut Ciphertext<'_>,
     ) -> FsResult<()> {
         let end = offset + data.len() as u64;
         let (old_size, new_size) = (inner.size, inner.size.max(end));
@@ -152,48 +147,39 @@ impl OpenFile {
             self.store_header(core, inner, state)?;
         }
         inner.await_release(core)?;
+        let patch = Patch {
+            offset,
+            data,
+            old_size,
+            new_size,
+        };
+        self.complete(core, inner, keys, &blocks, &patch, sealed)?;
         let groups = layout::group_of(blocks.start)..layout::group_of(blocks.end - 1) + 1;
         let mut slots = Vec::with_capacity((groups.end - groups.start) as usize);
         for group in groups.clone() {
-            slots.push(self.group(core, inner, group)?);
+            slots.push(self.take_group(core, inner, group)?);
         }
-        let pages = (blocks.end - blocks.start) as usize;
-        scratch::with_pages(pages + slots.len(), |scratch| {
-            let (sealed, metas) = scratch.split_at_mut(pages * BLOCK_LEN);
-            let mut fills_holes = false;
-            let patch = Patch {
-                offset,
-                data,
-                old_size,
-                new_size,
-            };
-            for (out, index) in sealed.chunks_exact_mut(BLOCK_LEN).zip(blocks.clone()) {
-                let group = &mut slots[(layout::group_of(index) - groups.start) as usize];
-                let (slot, settled) = group.get(layout::index_in_group(index));
-                let slot = if settled {
-                    slot
-                } else {
-                    self.settled_slot(core, inner, keys, index)?.0
-                };
-                let entry = self.seal_patched(core, inner, keys, index, &patch, out)?;
-                fills_holes |= slot.is_hole() && index * PAGE < old_size;
-                Arc::make_mut(group).set(layout::index_in_group(index), slot.superseded_by(entry));
-            }
-            let length = (new_size.min(blocks.end * PAGE) - blocks.start * PAGE) as usize;
-            let job = Job {
-                core,
-                blocks: blocks.clone(),
-                old_size,
-                sealed: &sealed[..length],
-                slots: &slots,
-            };
-            if fills_holes {
-                job.write_around_holes(inner, |group| self.group(core, inner, group))?;
-            } else {
-                job.write_in_order(inner, metas, with_header.then_some(keys))?;
-            }
-            Ok::<_, crate::fs::FsError>(())
-        })?;
+        let mut holes = [0_u64; GROUPS_A_WRITE as usize + 1];
+        for index in blocks.clone() {
+            let n = (layout::group_of(index) - groups.start) as usize;
+            let at = layout::index_in_group(index);
+            let (stored, settled) = slots[n].get(at);
+            holes[n] |= u64::from(stored.is_hole() && index * PAGE < old_size) << at;
+            let slot = self.settle_slot(core, inner, keys, index, stored, settled)?.0;
+            let entry = sealed.entry(index).ok_or(Errno::IO)?;
+            Arc::make_mut(&mut slots[n]).set(at, slot.superseded_by(entry));
+        }
+        let job = Job {
+            core,
+            blocks: blocks.clone(),
+            sealed: sealed.bytes(&blocks, new_size),
+            slots: &slots,
+        };
+        if holes.iter().any(|group| *group != 0) {
+            job.write_around_holes(inner, &holes)?;
+        } else {
+            job.write_in_order(inner, with_header.then_some(keys))?;
+        }
         if with_header {
             inner.stored = inner.changing(false);
             inner.has_header = true;
@@ -218,6 +204,18 @@ impl OpenFile {
     ) -> FsResult<(Slot, bool)> {
         let slots = self.group(core, inner, layout::group_of(block))?;
         let (slot, settled) = slots.get(layout::index_in_group(block));
+        self.settle_slot(core, inner, keys, block, slot, settled)
+    }
+
+    fn settle_slot(
+        &self,
+        core: &Core,
+        inner: &Inner,
+        keys: &ObjectKeys,
+        block: u64,
+        slot: Slot,
+        settled: bool,
+    ) -> FsResult<(Slot, bool)> {
         let length = layout::block_length(block, inner.size);
         if settled || length == 0 {
             return Ok((slot, true));
@@ -264,22 +262,10 @@ impl OpenFile {
     }
 }
 
-/// What is to be written, and where.
-pub(super) struct Patch<'a> {
-    pub offset: u64,
-    pub data: &'a [u8],
-    /// Plaintext size before.
-    pub old_size: u64,
-    /// Plaintext size after.
-    pub new_size: u64,
-}
-
 /// Sealed blocks on their way to the backing file.
 struct Job<'a> {
     core: &'a Core,
     blocks: Range<u64>,
-    /// Plaintext size before.
-    old_size: u64,
     /// The blocks, one after the other.
     sealed: &'a [u8],
     /// The groups they lie in, already with their new slots.
@@ -303,7 +289,13 @@ impl Job<'_> {
 
     /// One write in file order for all, preceded by one for the first group's slots where these do not lie right before
     /// the first block. `header` holds the keys where the file's header is to be written with them.
-    fn write_in_order(
+    fn write_in_order(&self, inner: &Inner, header: Option<&ObjectKeys>) -> FsResult<()> {
+        scratch::with_pages(self.slots.len(), |metas| {
+            self.write_with_metas(inner, metas, header)
+        })
+    }
+
+    fn write_with_metas(
         &self,
         inner: &Inner,
         metas: &mut [u8],
@@ -351,19 +343,12 @@ impl Job<'_> {
         Ok(backing.write_vectored(inner.place(), &mut parts, start)?)
     }
 
-    /// Data of holes, slots of all, data of the others; `old` gives a group's slots as they were.
-    fn write_around_holes(
-        &self,
-        inner: &Inner,
-        old: impl Fn(u64) -> FsResult<Arc<GroupSlots>>,
-    ) -> FsResult<()> {
+    /// Data of holes, slots of all, data of the others. Bit i of the n-th number: block i of the n-th group is one.
+    fn write_around_holes(&self, inner: &Inner, holes: &[u64]) -> FsResult<()> {
         let backing = &self.core.backing;
-        for n in 0..self.slots.len() {
+        for (n, holes) in holes.iter().enumerate().take(self.slots.len()) {
             let (blocks, _) = self.part(n);
-            let old = old(layout::group_of(blocks.start))?;
-            let was_hole = |block: u64| {
-                old.get(layout::index_in_group(block)).0.is_hole() && block * PAGE < self.old_size
-            };
+            let was_hole = |block: u64| holes >> layout::index_in_group(block) & 1 == 1;
             let write_data = |holes: bool| {
                 let mut block = blocks.start;
                 while block < blocks.end {
