@@ -8,8 +8,11 @@ mod chart;
 mod contenders;
 mod fio;
 mod inputs;
+#[path = "../shared/machine.rs"]
 mod machine;
+#[path = "../shared/mounted.rs"]
 mod mounted;
+#[path = "../shared/programs.rs"]
 mod programs;
 mod report;
 mod results;

@@ -4,6 +4,7 @@ use aes_gcm_siv::aead::AeadInOut;
 use aes_gcm_siv::aead::inout::InOutBuf;
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit};
 
+use super::counted::note;
 use crate::secret::{Secret, locked};
 use crate::sys::locked::Locked;
 
@@ -35,6 +36,7 @@ impl AeadKey {
     /// Expands `key`.
     #[must_use]
     pub fn new(key: &Secret<32>) -> Self {
+        note(|counted| counted.keys += 1);
         Self(locked(|| Aes256GcmSiv::new(key.expose().into())))
     }
 
@@ -71,12 +73,14 @@ impl AeadKey {
         buffer: &mut [u8],
         tag: &Tag,
     ) -> Result<(), AuthenticationError> {
+        note(|counted| counted.aead += 1);
         self.0
             .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
             .map_err(|_| AuthenticationError)
     }
 
     fn seal_inout(&self, nonce: &Nonce, aad: &[u8], buffer: InOutBuf<'_, '_, u8>) -> Tag {
+        note(|counted| counted.aead += 1);
         // The cipher refuses only what is longer than 64 GiB (RFC 8452, section 6); callers seal at most some KiB.
         let tag = self.0.encrypt_inout_detached(nonce.into(), aad, buffer);
         tag.expect("shorter than 64 GiB").into()

@@ -3,6 +3,7 @@
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 
+use super::counted::note;
 use crate::ids::{KeyId, MaterialId};
 use crate::secret::{Secret, leaving_nothing, locked};
 use crate::sys::locked::Locked;
@@ -76,12 +77,14 @@ impl Kdf {
     /// HKDF-Extract without salt over a full-entropy secret.
     #[must_use]
     pub fn new(secret: &Secret<32>) -> Self {
+        note(|counted| counted.kdf += 1);
         Self(locked(|| Hkdf::new(None, secret.expose())))
     }
 
     /// HKDF-Expand to `N` bytes (at most 8,160) for one purpose.
     #[must_use]
     pub fn derive<const N: usize>(&self, purpose: Purpose) -> Secret<N> {
+        note(|counted| counted.kdf += 1);
         let expand = || {
             Secret::fill_with(|key| {
                 // HKDF-Expand refuses only more than 255 hashes' worth of output.

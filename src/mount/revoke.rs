@@ -8,7 +8,7 @@
 //! invalidation waits until the answers that were under way are sent; what comes later fails at the lease. One change is
 //! worked on at a time, whoever noticed it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -37,9 +37,9 @@ const STORE_GRACE: Duration = Duration::from_secs(2);
 pub struct Withdrawal {
     /// Data keys that were wiped.
     pub data_keys: u64,
-    /// Inodes of which the kernel has dropped what it had cached.
+    /// Inodes of which the kernel has nothing cached any more.
     pub inodes: u64,
-    /// Names that the kernel has dropped.
+    /// Names that the kernel does not have any more, or asks for before it uses them.
     pub names: u64,
     /// Whether everything dirty was written before.
     pub is_flushed: bool,
@@ -168,11 +168,11 @@ impl Watcher {
         let start = Instant::now();
         let is_flushed = self.write_back(WRITE_BACK);
         let withdrawn = self.fs.withdraw(key, why);
-        let (inodes, names) = self.drop_caches(&withdrawn);
+        self.drop_caches(&withdrawn);
         let withdrawal = Withdrawal {
             data_keys: withdrawn.data_keys as u64,
-            inodes,
-            names,
+            inodes: withdrawn.nodes.len() as u64,
+            names: withdrawn.names.len() as u64,
             is_flushed,
             took: start.elapsed(),
         };
@@ -180,29 +180,29 @@ impl Watcher {
         withdrawal
     }
 
-    /// Has the kernel drop what it has by grace of a key. Says how many inodes and names it had.
-    fn drop_caches(&self, withdrawn: &Withdrawn) -> (u64, u64) {
+    /// Has the kernel drop what it has by grace of a key.
+    fn drop_caches(&self, withdrawn: &Withdrawn) {
         // What was answered before has reached the kernel then, and is dropped with the rest.
         self.in_flight.drain();
-        let inodes = self.drop_pages(&withdrawn.nodes);
-        let mut names = 0;
-        for name in &withdrawn.names {
+        // Nearly all of it is used by nobody, and goes with pages, attributes and names, many at once. What follows
+        // looks after each one that is left: all of them where the kernel does not know how.
+        self.prune(&withdrawn.nodes);
+        let kept = self.drop_pages(&withdrawn.nodes);
+        // An inode that the kernel does not know has no name there either.
+        let names = withdrawn.names.iter();
+        for name in names.filter(|name| kept.contains(&name.node)) {
             let dropped = if name.is_in_use {
                 self.notifier.expire(name.parent, &name.name)
             } else {
                 self.notifier.entry(name.parent, &name.name)
             };
-            match dropped {
-                Ok(was_cached) => names += u64::from(was_cached),
-                Err(error) => {
-                    log::warn!("the kernel keeps a name of inode {}: {error}", name.parent)
-                }
+            if let Err(error) = dropped {
+                log::warn!("the kernel keeps a name of inode {}: {error}", name.parent);
             }
         }
         // Names of directories have only expired, lest processes in them lose their place; those that nobody uses can go.
-        if let Err(error) = self.notifier.prune(&withdrawn.nodes) {
-            log::debug!("expired names stay in the kernel's memory for a while: {error}");
-        }
+        let left = withdrawn.nodes.iter().filter(|node| kept.contains(node));
+        self.prune(&left.copied().collect::<Vec<_>>());
         // A write(2) that was under way may have gone on filling pages; no other can have begun. Its pages go now, and once
         // more with the next step.
         let written = withdrawn
@@ -214,18 +214,24 @@ impl Watcher {
             .for_each(|node| self.refused_writes.add(*node));
         self.drop_refused_writes();
         written.for_each(|node| self.refused_writes.add(*node));
-        (inodes, names)
     }
 
-    /// Has the kernel drop the pages and attributes of inodes. Says how many it knew.
-    fn drop_pages<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> u64 {
-        let mut known = 0;
+    fn prune(&self, nodes: &[NodeId]) {
+        if let Err(error) = self.notifier.prune(nodes) {
+            log::debug!("what nobody uses stays in the kernel's memory for a while: {error}");
+        }
+    }
+
+    /// Has the kernel drop the pages and attributes of inodes. Returns those that it knows.
+    fn drop_pages<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> HashSet<NodeId> {
+        let mut known = HashSet::new();
         for node in nodes {
-            match self.notifier.inode(*node) {
-                Ok(was_cached) => known += u64::from(was_cached),
-                Err(error) => {
-                    log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
-                }
+            let is_known = self.notifier.inode(*node).unwrap_or_else(|error| {
+                log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
+                true
+            });
+            if is_known {
+                known.insert(*node);
             }
         }
         known

@@ -226,6 +226,21 @@ pub fn open_observed(
     open_on(root, directory, keys, port, access, backing, false)
 }
 
+/// As [`open_observed`], and as in memory wherever the volume is.
+///
+/// # Errors
+/// As [`open`](fn@open).
+pub fn open_observed_in_memory(
+    directory: &Path,
+    keys: &Arc<KeyService>,
+    port: Arc<dyn KeyPort>,
+    access: Access,
+    backing: Backing,
+) -> Result<Volume, VolumeError> {
+    let root = open_root(directory)?;
+    open_on(root, directory, keys, port, access, backing, true)
+}
+
 fn open_on(
     root: OwnedFd,
     directory: &Path,

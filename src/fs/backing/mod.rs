@@ -7,12 +7,13 @@ mod observer;
 
 use std::ffi::{CStr, CString};
 use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    self, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timestamps, Uid,
-    XattrFlags,
+    self, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, Stat,
+    Timestamps, Uid, XattrFlags,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -353,6 +354,22 @@ impl Backing {
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Moves a listing to a position.
+    pub(super) fn seek_entries(&self, fd: impl AsFd, position: u64) -> Io<()> {
+        self.gate(Call::Seek)?;
+        fs::seek(fd, fs::SeekFrom::Start(position)).map(drop)
+    }
+
+    /// The next entries of a directory, as many as fit the buffer: whoever goes on when it is empty asks again.
+    pub(super) fn entries<'a, Fd: AsFd>(
+        &self,
+        fd: Fd,
+        buffer: &'a mut [MaybeUninit<u8>],
+    ) -> Io<RawDir<'a, Fd>> {
+        self.gate(Call::List)?;
+        Ok(RawDir::new(fd, buffer))
     }
 
     /// Drops the first `length` bytes of a file from the page cache, where they have not been changed.

@@ -28,9 +28,12 @@ pub enum Call {
     Read,
     /// pwrite, pwritev.
     Write,
+    /// getdents, of a listing that is asked for. Not seen where a directory is looked through for cmkfs's own sake: whether it
+    /// is empty, what can be cleared away, on a walk through the volume.
+    List,
     /// ftruncate, fallocate.
     Resize,
-    /// lseek.
+    /// lseek, of a file or a listing.
     Seek,
     /// fsync, fdatasync, syncfs.
     Sync,

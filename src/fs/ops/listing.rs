@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use crate::sync::Mutex;
-use rustix::fs::{FileType, OFlags, RawDir, SeekFrom};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::{FileSystem, kind_of, kind_of_type};
 use crate::crypto::object::ObjectKeys;
-use crate::fs::backing::At;
+use crate::fs::backing::{At, Backing};
 use crate::fs::directory::open_entry_name;
 use crate::fs::error::FsResult;
 use crate::fs::inodes::{BackingId, Inode};
@@ -61,9 +61,9 @@ const LISTING_BYTES: usize = 32 * 1024;
 
 impl DirectoryHandle {
     /// Moves to a position, unless that is where the stream is.
-    fn seek(&self, stream: &mut Stream, position: u64) -> Result<(), Errno> {
+    fn seek(&self, backing: &Backing, stream: &mut Stream, position: u64) -> Result<(), Errno> {
         if position == 0 || position != stream.position {
-            rustix::fs::seek(&self.fd, SeekFrom::Start(position))?;
+            backing.seek_entries(&self.fd, position)?;
             *stream = Stream {
                 position,
                 ..Stream::default()
@@ -72,11 +72,11 @@ impl DirectoryHandle {
         Ok(())
     }
 
-    fn fill(&self, stream: &mut Stream) -> Result<(), Errno> {
+    fn fill(&self, backing: &Backing, stream: &mut Stream) -> Result<(), Errno> {
         stream.entries.clear();
         stream.next = 0;
         let mut buffer = Vec::with_capacity(LISTING_BYTES);
-        let mut listing = RawDir::new(&self.fd, buffer.spare_capacity_mut());
+        let mut listing = backing.entries(&self.fd, buffer.spare_capacity_mut())?;
         while let Some(entry) = listing.next() {
             let entry = entry?;
             stream.entries.push(RawEntry {
@@ -154,13 +154,13 @@ impl FileSystem {
         let header = handle.inode.header(&self.core)?;
         let keys = header.object.keys(&self.core.ring)?;
         let mut stream = handle.stream.lock();
-        handle.seek(&mut stream, offset)?;
+        handle.seek(&self.core.backing, &mut stream, offset)?;
         loop {
             if stream.next == stream.entries.len() {
                 if stream.ended {
                     return Ok(());
                 }
-                handle.fill(&mut stream)?;
+                handle.fill(&self.core.backing, &mut stream)?;
                 continue;
             }
             let raw = &stream.entries[stream.next];

@@ -39,6 +39,8 @@ pub struct WithdrawnName {
     pub parent: NodeId,
     /// The name, decrypted for the last time.
     pub name: OsString,
+    /// What it names.
+    pub node: NodeId,
     /// It may be in use beyond this moment, by a handle or as a process's directory, and will be what it was when the CMK
     /// comes back.
     pub is_in_use: bool,
@@ -84,6 +86,7 @@ impl FileSystem {
         Some(WithdrawnName {
             parent: parent.node,
             name: OsString::from_vec(name),
+            node: inode.node,
             is_in_use: inode.kind == FileKind::Directory || inode.file.lock().handles > 0,
         })
     }

@@ -68,8 +68,9 @@ impl Notifier {
         self.inval_entry(parent, name, EXPIRE_ONLY)
     }
 
-    /// Makes the kernel forget names of these inodes that nobody uses: those of directories after those in them, so the
-    /// deepest come first.
+    /// Makes the kernel forget names of these inodes that nobody uses, and with its last name an inode and all that is
+    /// cached of it: those of directories after those in them, so the deepest come first. By far the fastest way: one call
+    /// for many.
     ///
     /// # Errors
     /// Kernels before 6.18 do not know how.

@@ -61,6 +61,11 @@ impl Mounted {
         Ok(mounted)
     }
 
+    /// The process that serves it.
+    pub fn process(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// Unmounts, and waits until the daemon has written all it had.
     pub fn unmount(mut self) -> Outcome<()> {
         let start = Instant::now();
