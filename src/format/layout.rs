@@ -38,6 +38,12 @@ pub const fn meta_offset(group: u64) -> u64 {
     group * GROUP_SPAN
 }
 
+/// The group in whose part of the backing file this offset lies.
+#[must_use]
+pub const fn group_at(offset: u64) -> u64 {
+    offset / GROUP_SPAN
+}
+
 /// Backing offset of a block's data page.
 #[must_use]
 pub const fn data_offset(block: u64) -> u64 {

@@ -402,6 +402,15 @@ pub const OPERATIONS: &[Operation] = &[
         };
         bed.cost(punch)
     }),
+    ("punch of 50 GiB, a hole", |bed| {
+        let (node, handle) = bed.handle(MIB, WRITE);
+        set_size(&bed.fs, node, 100 << 30);
+        let punch = |fs: &FileSystem| {
+            let hole = AllocateMode::PunchHole;
+            fs.allocate(handle, hole, 1 << 30, 50 << 30).unwrap();
+        };
+        bed.cost(punch)
+    }),
     ("SEEK_HOLE", |bed| {
         let (_, handle) = bed.handle(MIB, READ);
         bed.cost(|fs| fs.seek(handle, 0, Seek::Hole).unwrap())

@@ -11,7 +11,7 @@ use super::{BindingOf, Inner, OpenFile, backing_length};
 use crate::crypto::block;
 use crate::crypto::object::ObjectKeys;
 use crate::format::header::SealedState;
-use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
+use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
 use crate::format::slot::{SLOT_LEN, SLOTS_LEN, Slot};
 use crate::fs::backing::At;
 use crate::fs::core::Core;
@@ -304,9 +304,16 @@ impl OpenFile {
         }
         inner.changes += 1;
         let mut cleared = Vec::new();
+        let mut empty = Vec::new();
         let mut at = offset;
         while at < end {
             let block = at / PAGE;
+            let groups = Self::empty_groups(core, inner, at..end)?;
+            if !groups.is_empty() {
+                at = groups.end * GROUP_BYTES;
+                empty.push(groups);
+                continue;
+            }
             let start = block * PAGE;
             let length = layout::block_length(block, inner.size);
             let block_end = start + length as u64;
@@ -328,7 +335,38 @@ impl OpenFile {
             self.clear_slots(core, inner, blocks.clone())?;
             cleared.push(blocks);
         }
-        self.release(core, inner, &cleared)
+        self.release(core, inner, &cleared)?;
+        Self::release_empty(core, inner, &empty)
+    }
+
+    /// Whole groups at the beginning of a range of plaintext that were never written to: there is nothing to clear in them,
+    /// however many they are.
+    fn empty_groups(core: &Core, inner: &Inner, range: Range<u64>) -> FsResult<Range<u64>> {
+        let whole = range.start.div_ceil(GROUP_BYTES)..range.end / GROUP_BYTES;
+        if !range.start.is_multiple_of(GROUP_BYTES) || whole.is_empty() {
+            return Ok(0..0);
+        }
+        let data = core
+            .backing
+            .seek_data(&inner.fd, layout::meta_offset(whole.start))?;
+        let end = data.map_or(whole.end, |data| layout::group_at(data).min(whole.end));
+        Ok(whole.start..end.max(whole.start))
+    }
+
+    /// Gives back what was reserved for groups that were never written to.
+    fn release_empty(core: &Core, inner: &Inner, empty: &[Range<u64>]) -> FsResult<()> {
+        for groups in empty {
+            let (from, to) = (
+                layout::meta_offset(groups.start),
+                layout::meta_offset(groups.end),
+            );
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match core.backing.allocate(inner.place(), flags, from, to - from) {
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Gives back the pages of blocks whose slots were cleared: what is written there next finds zeros.
