@@ -100,7 +100,7 @@ impl Volume {
     /// Bytes of memory that the daemon occupies.
     pub fn memory(&self) -> Outcome<f64> {
         let mounted = self.mounted.as_ref().ok_or("it is not mounted")?;
-        let path = format!("/proc/{}/status", mounted.process());
+        let path = format!("/proc/{}/status", mounted.daemon.id());
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok());

@@ -21,7 +21,8 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// A mount whose daemon is a child of this process.
 pub struct Mounted {
-    daemon: Child,
+    /// The process that serves it.
+    pub daemon: Child,
     mountpoint: PathBuf,
     name: String,
 }
@@ -59,11 +60,6 @@ impl Mounted {
             std::thread::sleep(POLL);
         }
         Ok(mounted)
-    }
-
-    /// The process that serves it.
-    pub fn process(&self) -> u32 {
-        self.daemon.id()
     }
 
     /// Unmounts, and waits until the daemon has written all it had.
