@@ -15,6 +15,8 @@ pub enum Role {
     Floor,
     /// FUSE that does nothing else: what an encrypting filesystem is measured against.
     Ceiling,
+    /// The same, asked by the kernel as much as cmkfs is: with extended attributes, and permissions that the kernel checks.
+    Alike,
     /// It encrypts.
     Encrypting,
 }
@@ -47,7 +49,7 @@ pub struct Place {
 const PASSWORD: &str = "bench";
 
 /// All of them, in the order of the table.
-pub static ALL: [Contender; 8] = [
+pub static ALL: [Contender; 9] = [
     Contender {
         name: "plain",
         role: Role::Floor,
@@ -71,6 +73,14 @@ pub static ALL: [Contender; 8] = [
         version: &[PASSTHROUGH, "--version"],
         make: |_| None,
         mount: |place| Some(passthrough(place, "cache=always,writeback")),
+    },
+    Contender {
+        name: "passthrough-alike",
+        role: Role::Alike,
+        slow_to_mount: false,
+        version: &[PASSTHROUGH, "--version"],
+        make: |_| None,
+        mount: |place| Some(passthrough(place, ALIKE)),
     },
     Contender {
         name: "cmkfs",
@@ -155,6 +165,8 @@ pub static ALL: [Contender; 8] = [
     },
 ];
 
+/// What a mount of cmkfs offers, and its kernel asks for, that libfuse's example leaves out by itself.
+const ALIKE: &str = "cache=always,writeback,xattr,default_permissions";
 const CMKFS: &str = env!("CARGO_BIN_EXE_cmkfs");
 /// Where scripts/bench compiles libfuse's example.
 const PASSTHROUGH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/passthrough_ll");
@@ -174,7 +186,7 @@ impl Place {
         let backing = own.join("backing");
         let mountpoint = match contender.role {
             Role::Floor => backing.clone(),
-            Role::Ceiling | Role::Encrypting => own.join("mount"),
+            Role::Ceiling | Role::Alike | Role::Encrypting => own.join("mount"),
         };
         let place = Self {
             backing,

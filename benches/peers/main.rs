@@ -34,8 +34,8 @@ use results::{Cell, Column, Results, Row};
 use workloads::{Extent, Workload};
 
 const MEMORY: &str = "/dev/shm";
-/// Above this many processes that want to run, figures are worth little.
-const QUIET: f64 = 0.5;
+/// Above this many processors at work for others, figures are worth little.
+const QUIET: f64 = 0.2;
 
 /// Compare cmkfs with its peers: medians of several rounds, and ratios
 #[derive(Debug, Parser)]

@@ -13,7 +13,7 @@ pub struct Results {
     pub machine: String,
     /// Type of the filesystem that stores everything.
     pub backing: String,
-    /// Average number of processes that wanted to run before the first round, and after the last.
+    /// Processors that were at work for others before the first round, and after the last.
     pub load_before: f64,
     pub load_after: f64,
     /// Rounds that were asked for.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::statfs;
 
@@ -58,11 +59,27 @@ impl Backing {
     }
 }
 
-/// Processes that want to run, averaged over a minute.
+/// Processors that are at work for somebody else, over a second: whatever has ended before, a build say, does not count.
 pub fn load() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let first = text.split(' ').next().and_then(|word| word.parse().ok());
-    first.unwrap_or(0.0)
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let after = ticks();
+    let (all, idle) = (after.0 - before.0, after.1 - before.1);
+    if all <= 0.0 {
+        return 0.0;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (all - idle) / all * cores as f64
+}
+
+/// Of all processors, in all and idle: proc_stat(5).
+fn ticks() -> (f64, f64) {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = text.lines().next().unwrap_or_default();
+    let numbers = first.split_whitespace().skip(1).take(8);
+    let numbers: Vec<f64> = numbers.filter_map(|word| word.parse().ok()).collect();
+    let waiting = numbers.iter().skip(3).take(2).sum();
+    (numbers.iter().sum(), waiting)
 }
 
 /// Processor and kernel in one line.
