@@ -22,10 +22,11 @@ pub(super) struct Patch<'a> {
     pub new_size: u64,
 }
 
-/// The blocks of a write: a page and an entry each.
+/// The blocks of a write: a page and an entry each. Beside them is room for meta pages, so that one buffer serves a request.
 pub(super) struct Ciphertext<'a> {
     first: u64,
     pages: &'a mut [u8],
+    metas: &'a mut [u8],
     /// `None`: not encrypted yet.
     entries: Vec<Option<Entry>>,
     /// Whose data key encrypted them.
@@ -33,12 +34,20 @@ pub(super) struct Ciphertext<'a> {
 }
 
 impl<'a> Ciphertext<'a> {
-    /// Blocks that are to be encrypted into these pages.
+    /// How many pages it takes for blocks that are written with at most so many groups at a time.
+    pub fn pages_for(blocks: &Range<u64>, groups: u64) -> usize {
+        (blocks.end - blocks.start + groups) as usize
+    }
+
+    /// Blocks that are to be encrypted into these pages, of which there are [`Ciphertext::pages_for`] them.
     pub fn of(blocks: &Range<u64>, pages: &'a mut [u8]) -> Self {
+        let count = (blocks.end - blocks.start) as usize;
+        let (pages, metas) = pages.split_at_mut(count * BLOCK_LEN);
         Self {
             first: blocks.start,
             pages,
-            entries: vec![None; (blocks.end - blocks.start) as usize],
+            metas,
+            entries: vec![None; count],
             object: None,
         }
     }
@@ -93,9 +102,19 @@ impl<'a> Ciphertext<'a> {
 
     /// Blocks side by side in a file of this size.
     pub fn bytes(&self, blocks: &Range<u64>, size: u64) -> &[u8] {
+        &self.pages[self.place(blocks, size)]
+    }
+
+    /// The same, and the room for meta pages.
+    pub fn bytes_and_metas(&mut self, blocks: &Range<u64>, size: u64) -> (&[u8], &mut [u8]) {
+        let place = self.place(blocks, size);
+        (&self.pages[place], self.metas)
+    }
+
+    fn place(&self, blocks: &Range<u64>, size: u64) -> Range<usize> {
         let at = (blocks.start - self.first) as usize * BLOCK_LEN;
         let length = size.min(blocks.end * PAGE) - blocks.start * PAGE;
-        &self.pages[at..at + length as usize]
+        at..at + length as usize
     }
 }
 

@@ -346,9 +346,12 @@ impl OpenFile {
         if !range.start.is_multiple_of(GROUP_BYTES) || whole.is_empty() {
             return Ok(0..0);
         }
-        let data = core
-            .backing
-            .seek_data(&inner.fd, layout::meta_offset(whole.start))?;
+        let from = layout::meta_offset(whole.start);
+        let data = match core.backing.seek_data(&inner.fd, from) {
+            // A backing filesystem that cannot tell.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Some(from),
+            found => found?,
+        };
         let end = data.map_or(whole.end, |data| layout::group_at(data).min(whole.end));
         Ok(whole.start..end.max(whole.start))
     }

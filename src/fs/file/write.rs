@@ -44,11 +44,16 @@ impl OpenFile {
             .filter(|end| *end <= layout::MAX_SIZE)
             .ok_or(Errno::FBIG)?;
         let blocks = offset / PAGE..layout::block_count(end);
-        scratch::with_pages((blocks.end - blocks.start) as usize, |pages| {
+        let groups = layout::group_of(blocks.end - 1) + 1 - layout::group_of(blocks.start);
+        let pages = Ciphertext::pages_for(&blocks, groups.min(GROUPS_A_WRITE));
+        scratch::with_pages(pages, |pages| {
             let mut sealed = Ciphertext::of(&blocks, pages);
             let seen = self.seen_object.lock().upgrade();
-            if let Some(object) = seen {
-                sealed.fill(object.id(), &*object.keys(&core.ring)?, offset, data);
+            // One whose CMK is refused may not be the file's any more. If it still is, what follows says so.
+            if let Some(object) = seen
+                && let Ok(keys) = object.keys(&core.ring)
+            {
+                sealed.fill(object.id(), &keys, offset, data);
             }
             self.write_sealed(core, binding, offset, data, &mut sealed)
         })
@@ -162,7 +167,7 @@ impl OpenFile {
         for group in groups.clone() {
             slots.push(self.take_group(core, inner, group)?);
         }
-        let mut holes = [0_u64; GROUPS_A_WRITE as usize + 1];
+        let mut holes = [0_u64; GROUPS_A_WRITE as usize];
         for index in blocks.clone() {
             let n = (layout::group_of(index) - groups.start) as usize;
             let at = layout::index_in_group(index);
@@ -174,16 +179,17 @@ impl OpenFile {
             let entry = sealed.entry(index).ok_or(Errno::IO)?;
             Arc::make_mut(&mut slots[n]).set(at, slot.superseded_by(entry));
         }
+        let (sealed, metas) = sealed.bytes_and_metas(&blocks, new_size);
         let job = Job {
             core,
             blocks: blocks.clone(),
-            sealed: sealed.bytes(&blocks, new_size),
+            sealed,
             slots: &slots,
         };
         if holes.iter().any(|group| *group != 0) {
             job.write_around_holes(inner, &holes)?;
         } else {
-            job.write_in_order(inner, with_header.then_some(keys))?;
+            job.write_in_order(inner, metas, with_header.then_some(keys))?;
         }
         if with_header {
             inner.stored = inner.changing(false);
@@ -294,13 +300,7 @@ impl Job<'_> {
 
     /// One write in file order for all, preceded by one for the first group's slots where these do not lie right before
     /// the first block. `header` holds the keys where the file's header is to be written with them.
-    fn write_in_order(&self, inner: &Inner, header: Option<&ObjectKeys>) -> FsResult<()> {
-        scratch::with_pages(self.slots.len(), |metas| {
-            self.write_with_metas(inner, metas, header)
-        })
-    }
-
-    fn write_with_metas(
+    fn write_in_order(
         &self,
         inner: &Inner,
         metas: &mut [u8],
