@@ -309,8 +309,8 @@ impl Mounted {
     }
 
     /// Lets the kernel hold as many dirty pages of this mount as of any other filesystem. It is stricter with what a process
-    /// serves, because that may be waiting for its own pages to be written; so this one is kept from it first. Needs root;
-    /// without it bursts of writes are merely slower. To be called before any thread is started.
+    /// serves, because that may be waiting for its own pages to be written; so this one is kept from it first. Needs root
+    /// with CAP_SYS_RESOURCE; without it bursts of writes are merely slower. To be called before any thread is started.
     pub fn lift_write_limit(&self) {
         let path = self.setting("strict_limit");
         let lifted = process::wait_for_own_writes_only().and_then(|()| std::fs::write(&path, "0"));
