@@ -186,18 +186,8 @@ pub fn open(
     access: Access,
 ) -> Result<Volume, VolumeError> {
     let port = Arc::new(ServicePort::new(Arc::clone(keys)));
-    let root = open_root(directory)?;
-    let volatile = lies_in_memory(&root)
-        .map_err(|errno| VolumeError::io("look at", directory)(errno.into()))?;
-    open_on(
-        root,
-        directory,
-        keys,
-        port,
-        access,
-        Backing::default(),
-        volatile,
-    )
+    let backing = Backing::default();
+    open_on(directory, keys, port, access, backing, lies_in_memory)
 }
 
 /// Whether what is in this directory does not outlive a power cut.
@@ -222,8 +212,7 @@ pub fn open_observed(
     access: Access,
     backing: Backing,
 ) -> Result<Volume, VolumeError> {
-    let root = open_root(directory)?;
-    open_on(root, directory, keys, port, access, backing, false)
+    open_on(directory, keys, port, access, backing, |_| Ok(false))
 }
 
 /// As [`open_observed`], and as in memory wherever the volume is.
@@ -237,24 +226,25 @@ pub fn open_observed_in_memory(
     access: Access,
     backing: Backing,
 ) -> Result<Volume, VolumeError> {
-    let root = open_root(directory)?;
-    open_on(root, directory, keys, port, access, backing, true)
+    open_on(directory, keys, port, access, backing, |_| Ok(true))
 }
 
 fn open_on(
-    root: OwnedFd,
     directory: &Path,
     keys: &Arc<KeyService>,
     port: Arc<dyn KeyPort>,
     access: Access,
     backing: Backing,
-    volatile: bool,
+    is_volatile: impl FnOnce(&OwnedFd) -> rustix::io::Result<bool>,
 ) -> Result<Volume, VolumeError> {
     let file = open_volume_file(directory)?;
     let lock = VolumeLock::take(&file, directory, access)?;
     let header = decode_volume_file(&file, directory)?;
     check_store(&header, directory, keys)?;
     authenticate(&header, directory, keys)?;
+    let root = open_root(directory)?;
+    let volatile =
+        is_volatile(&root).map_err(|errno| VolumeError::io("look at", directory)(errno.into()))?;
     if access == Access::ReadWrite {
         // What a daemon that was killed had written may not be on the disk yet, and nobody knows what. From here on it is.
         rustix::fs::syncfs(&root)
