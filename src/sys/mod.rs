@@ -5,6 +5,8 @@
 pub mod heap;
 pub mod identity;
 pub mod locked;
+pub mod pages;
 pub mod process;
+pub mod ring;
 pub mod writeback;
 pub mod xattr;

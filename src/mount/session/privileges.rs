@@ -1,7 +1,6 @@
 //! Setuid and setgid do not survive a change of content by an ordinary user. With HANDLE_KILLPRIV_V2 the kernel leaves that
-//! to us: it marks the writes that need it, but fuser 0.18 hides its marks on truncation and opening, so there everybody
-//! but root takes the bits away. (chown(2) on the backing file does it by itself, and `security.capability` is removed by
-//! the kernel.)
+//! to us, and marks the requests that need it. (chown(2) on the backing file does it by itself, and `security.capability` is
+//! removed by the kernel.)
 
 use crate::fs::{Caller, FileKind, FileSystem, FsResult, HandleId, NodeId, SetAttributes};
 

@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a worker may be kept from the processor between taking a request and beginning it.
 const SETTLE: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
-/// How fuser names its workers.
-const WORKER: &str = "fuser-";
+/// How the workers of the transports are named, from the beginning.
+const WORKERS: [&str; 2] = ["cmkfs-work", "fuser-"];
 
 /// The handle of the directory whose RELEASEDIR marks the end of the queue. The core never gives so large a number, and never
 /// hears of this one: writing has to go on where the root's key is withdrawn.
@@ -130,7 +130,7 @@ fn workers() -> Vec<PathBuf> {
         .flatten()
         .flatten();
     let is_worker = |thread: &PathBuf| {
-        fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.starts_with(WORKER))
+        fs::read_to_string(thread.join("comm")).is_ok_and(|name| WORKERS.iter().any(|worker| name.starts_with(worker)))
     };
     threads
         .map(|thread| thread.path())

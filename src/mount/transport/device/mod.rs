@@ -1,0 +1,247 @@
+//! The device transport: requests are read from `/dev/fuse` and answered there. Going to sleep and being woken costs more than
+//! most answers, so while requests come close together whoever reads goes on asking for a while before it sleeps.
+//!
+//! [`crew`] who reads and who rests · [`pace`] which requests take long · [`message`] requests and answers as bytes.
+
+mod crew;
+mod message;
+mod pace;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::dispatch::{self, Outcome, Reply};
+use super::handshake;
+use super::workers::Workers;
+use crate::mount::protocol::{Header, split};
+use crate::mount::session::Service;
+use crew::{Crew, Number};
+use message::{Buffers, Read};
+use pace::{Expected, Kind, Pace};
+
+/// How long to go on asking before going to sleep.
+const SPIN: Duration = Duration::from_micros(100);
+/// Requests that came further apart, the time it takes to be woken included, are not worth it.
+const CLOSE: Duration = Duration::from_micros(200);
+/// So many requests that were there already when asked for, one after the other, and another thread is called to help.
+const BACKLOG: u32 = 8;
+/// Threads that answer: enough that a few slow fsyncs do not keep everybody else waiting.
+const WORKERS: std::ops::RangeInclusive<usize> = 4..=16;
+
+/// What the workers share.
+#[derive(Debug)]
+struct Device {
+    device: Arc<OwnedFd>,
+    service: Arc<Service>,
+    crew: Crew,
+    pace: Pace,
+    /// With one processor there is nobody to come closer while we ask.
+    may_spin: bool,
+}
+
+/// Starts the threads that serve a device whose handshake is done.
+///
+/// # Errors
+/// Where memory or threads cannot be had.
+pub(super) fn start(
+    device: Arc<OwnedFd>,
+    service: Arc<Service>,
+    workers: &mut Workers,
+) -> io::Result<()> {
+    // Notifications are writes, which never block.
+    let flags = fcntl_getfl(&device)?;
+    fcntl_setfl(&device, flags | OFlags::NONBLOCK)?;
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let size = processors.clamp(*WORKERS.start(), *WORKERS.end());
+    let shared = Arc::new(Device {
+        device,
+        service,
+        crew: Crew::new(size, processors.min(size)),
+        pace: Pace::default(),
+        may_spin: processors > 1,
+    });
+    for me in 0..shared.crew.size() {
+        let buffers = Buffers::new()?;
+        let shared = Arc::clone(&shared);
+        workers.start(move || shared.work(me, buffers))?;
+    }
+    workers.start_beside("cmkfs-watch", move || shared.crew.watch())
+}
+
+impl Device {
+    fn work(&self, me: Number, mut buffers: Buffers) -> io::Result<()> {
+        let result = self.read_and_answer(me, &mut buffers);
+        self.crew.end();
+        result
+    }
+
+    fn read_and_answer(&self, me: Number, buffers: &mut Buffers) -> io::Result<()> {
+        let mut ear = Ear::default();
+        while self.crew.report(me) {
+            match self.next(me, buffers, &mut ear)? {
+                Read::Request(length) => {
+                    self.answer(me, buffers, length);
+                    ear.answered = Some(Instant::now());
+                }
+                Read::Empty => {}
+                Read::End => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next request. Empty where another is on duty instead.
+    fn next(&self, me: Number, buffers: &mut Buffers, ear: &mut Ear) -> io::Result<Read> {
+        let device = self.device.as_fd();
+        match buffers.read(device)? {
+            Read::Empty => ear.at_once = 0,
+            read => {
+                ear.heard(Instant::now());
+                ear.at_once += 1;
+                if ear.at_once.is_multiple_of(BACKLOG) {
+                    self.crew.call_help();
+                }
+                return Ok(read);
+            }
+        }
+        self.crew.take_leave(me);
+        if !self.crew.is_on_duty(me) {
+            return Ok(Read::Empty);
+        }
+        if self.may_spin && ear.is_close {
+            let until = Instant::now() + SPIN;
+            loop {
+                // Whoever else wants this processor goes first.
+                std::thread::yield_now();
+                let read = buffers.read(device)?;
+                let now = Instant::now();
+                if read != Read::Empty {
+                    ear.heard(now);
+                    return Ok(read);
+                }
+                if now >= until {
+                    break;
+                }
+            }
+        }
+        self.crew.quiet();
+        let waited = message::is_waiting(device, None);
+        self.crew.busy();
+        waited?;
+        let read = buffers.read(device)?;
+        ear.heard(Instant::now());
+        Ok(read)
+    }
+
+    fn answer(&self, me: Number, buffers: &mut Buffers, length: usize) {
+        let (request, memory) = buffers.both(length);
+        let Ok(header) = Header::decode(request) else {
+            log::error!("the kernel sent {length} bytes that are no request");
+            return;
+        };
+        let body = request.get(Header::SIZE..).unwrap_or_default();
+        let Ok((arg0, rest)) = split(header.opcode, body) else {
+            log::error!("the kernel sent a request that cannot be read: {header:?}");
+            let malformed = Reply::Error(rustix::io::Errno::IO);
+            return message::send(&self.device, header.unique, &malformed, &[]);
+        };
+        let kind = Kind::new(header.opcode, header.content_length(arg0));
+        match self.pace.expect(kind) {
+            Expected::Short => {}
+            Expected::Long => {
+                if message::is_waiting(self.device.as_fd(), Some(&NO_TIME)).unwrap_or(false) {
+                    self.crew.hand_over(me);
+                }
+            }
+            Expected::VeryLong => self.crew.hand_over(me),
+        }
+        let begun = Instant::now();
+        self.crew.begin(me, begun);
+        let outcome = if dispatch::fills(header.opcode) {
+            dispatch::fill(&self.service, &header, arg0, memory)
+        } else {
+            dispatch::answer(&self.service, &header, arg0, rest)
+        };
+        let unique = header.unique;
+        match outcome {
+            Outcome::Said(reply, answer) => {
+                message::send(&self.device, unique, &reply, memory);
+                drop(answer);
+            }
+            Outcome::Waiting(answer, seek) => {
+                let (service, device) = (Arc::clone(&self.service), Arc::clone(&self.device));
+                let begun = answer.hand_over();
+                self.service.after_write_back(move || {
+                    let answer = service.take_over(begun);
+                    message::send(&device, unique, &seek.answer(&answer), &[]);
+                });
+            }
+            Outcome::Nothing => {}
+        }
+        self.crew.finish(me);
+        self.pace.learn(kind, begun.elapsed());
+    }
+}
+
+const NO_TIME: rustix::event::Timespec = rustix::event::Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+/// How close together requests come, as one worker hears them.
+#[derive(Debug, Default)]
+struct Ear {
+    answered: Option<Instant>,
+    is_close: bool,
+    /// Requests in a row that did not have to be waited for.
+    at_once: u32,
+}
+
+impl Ear {
+    fn heard(&mut self, now: Instant) {
+        self.is_close = self
+            .answered
+            .is_some_and(|answered| now.duration_since(answered) < CLOSE);
+    }
+}
+
+/// Shakes hands over a descriptor of a fresh mount.
+///
+/// # Errors
+/// Where the kernel's protocol is not spoken, or the mount is gone already.
+pub(super) fn shake_hands(
+    device: BorrowedFd<'_>,
+    is_read_only: bool,
+    with_rings: bool,
+) -> io::Result<handshake::Agreed> {
+    let mut buffers = Buffers::new()?;
+    let Read::Request(length) = buffers.read(device)? else {
+        return Err(io::Error::other("the mount was gone before it began"));
+    };
+    let (request, _) = buffers.both(length);
+    let (unique, reply, result) = handshake::answer(request, is_read_only, with_rings)?;
+    message::send(device, unique, &reply, &[]);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_close_when_the_next_comes_soon_after_an_answer() {
+        let now = Instant::now();
+        let mut ear = Ear::default();
+        ear.heard(now);
+        assert!(!ear.is_close, "the first is not");
+        ear.answered = Some(now);
+        ear.heard(now + CLOSE / 2);
+        assert!(ear.is_close);
+        ear.heard(now + CLOSE);
+        assert!(!ear.is_close);
+    }
+}
