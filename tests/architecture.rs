@@ -21,8 +21,9 @@ const FLOORS: [(&str, u8); 11] = [
 const CLI_FLOOR: u8 = 6;
 
 /// What only files below these folders may name.
-const CONFINED: [(&str, &[&str]); 8] = [
-    ("fuser", &["mount/session"]),
+const CONFINED: [(&str, &[&str]); 9] = [
+    ("fuser", &["mount/transport/fuser"]),
+    ("io_uring", &["sys"]),
     ("unsafe", &["sys"]),
     ("aes_gcm_siv", &["crypto"]),
     ("argon2", &["crypto"]),
@@ -297,8 +298,8 @@ fn what_is_allowed_is_not_complained_about() {
         ),
         ("fs/file/slots.rs", "use super::super::core::Core;"),
         ("ids.rs", "#[cfg(test)]\nmod tests {\n    use super::*;\n}"),
-        ("mount/session/mod.rs", "use fuser::Session;"),
-        ("mount/session.rs", "use fuser::Session;"),
+        ("mount/transport/fuser/mod.rs", "use fuser::Session;"),
+        ("mount/transport/fuser.rs", "use fuser::Session;"),
         ("sys/identity.rs", "unsafe { f() }"),
         (
             "kms/seal.rs",

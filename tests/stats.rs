@@ -328,6 +328,7 @@ fn a_mount_of_an_older_version_is_shown_with_what_to_do() {
             inodes: 1,
             open_files: 0,
             open_directories: 0,
+            transport: None,
             confinement: Default::default(),
             locked_key_bytes: 0,
             unlocked_key_bytes: 0,

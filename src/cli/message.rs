@@ -235,7 +235,7 @@ fn hint(error: &CliError) -> Option<String> {
         CliError::Mount(error) => error.hint(),
         CliError::Option(error) => match error {
             OptionError::Unknown(_) => Some(format!("known options: {}", options::known())),
-            OptionError::NoValue(_) | OptionError::Value(_) => None,
+            OptionError::NoValue(_) | OptionError::Value(_) | OptionError::Transport(..) => None,
         },
         CliError::Volume(error) => volume_hint(error),
         CliError::Output(_)

@@ -18,6 +18,7 @@ use crate::mount::confine::Confinement;
 use crate::mount::control::client;
 use crate::mount::control::protocol::{KeyInUse, LeaseState, Request, Response, Status};
 use crate::mount::mountpoint::{answers, daemon_of, locate};
+use crate::mount::transport::Choice;
 use crate::mount::{MountError, mountinfo};
 use crate::volume;
 
@@ -79,6 +80,8 @@ struct Inside {
     inodes: u64,
     open_files: u64,
     open_directories: u64,
+    /// How requests come to it, and why so.
+    transport: Option<Choice>,
     /// What its process has given up.
     confinement: Confinement,
     locked_key_bytes: u64,
@@ -177,6 +180,7 @@ fn print_state(mount: &MountStatus) -> Result<(), CliError> {
         ("Inodes", figure(|inside| inside.inodes)),
         ("OpenFiles", figure(|inside| inside.open_files)),
         ("OpenDirectories", figure(|inside| inside.open_directories)),
+        ("Transport", inside.map_or_else(String::new, transport)),
         ("Memory", inside.map_or_else(String::new, memory)),
         ("Confinement", inside.map_or_else(String::new, confined)),
     ])
@@ -193,6 +197,14 @@ fn print_keys(inside: &Inside) -> Result<(), CliError> {
     output::table(
         ["KEY ID", "LEASE", "DATA KEYS"],
         inside.keys.iter().map(row),
+    )
+}
+
+/// How requests come, and why so.
+fn transport(inside: &Inside) -> String {
+    inside.transport.as_ref().map_or_else(
+        || "not told by this version".to_owned(),
+        |choice| format!("{} ({})", choice.name, choice.reason),
     )
 }
 
@@ -348,6 +360,7 @@ fn status(
             inodes: status.inodes,
             open_files: status.open_files,
             open_directories: status.open_directories,
+            transport: status.transport.clone(),
             confinement: status.confinement.clone(),
             locked_key_bytes: status.locked_key_bytes,
             unlocked_key_bytes: status.unlocked_key_bytes,

@@ -11,8 +11,10 @@ use std::str::FromStr;
 
 use rustix::mount::MountFlags;
 
+use super::transport::Wanted;
+
 /// Options that take no value and mean something.
-const FLAGS: [&str; 27] = [
+const FLAGS: [&str; 28] = [
     "ro",
     "rw",
     "suid",
@@ -40,9 +42,17 @@ const FLAGS: [&str; 27] = [
     "defaults",
     "init",
     "lazytime",
+    "enable-uring",
 ];
 /// Options that take a value.
-const VALUES: [&str; 5] = ["fsname", "subtype", "keys", "passphrase-file", "log"];
+const VALUES: [&str; 6] = [
+    "fsname",
+    "subtype",
+    "keys",
+    "passphrase-file",
+    "log",
+    "transport",
+];
 /// Meant for mount(8), systemd and fstab's readers, not for us.
 const IGNORED: [&str; 14] = [
     "auto",
@@ -70,6 +80,9 @@ pub enum OptionError {
     /// The option needs a value.
     #[error("mount option {0:?} needs a value: {0}=…")]
     NoValue(String),
+    /// The value is none of those that there are.
+    #[error("mount option {0:?}: {1:?} is none of auto, uring, device, fuser")]
+    Transport(String, String),
     /// The option takes none.
     #[error("mount option {0:?} takes no value")]
     Value(String),
@@ -108,6 +121,10 @@ pub struct MountOptions {
     pub log: Option<PathBuf>,
     /// Make the volume and the mountpoint where they are missing.
     pub init: bool,
+    /// How requests travel from the kernel to the daemon.
+    pub transport: Wanted,
+    /// Turn on FUSE over io_uring in the kernel, for all mounts from here on, where it is off.
+    pub enable_uring: bool,
 }
 
 impl Default for MountOptions {
@@ -120,6 +137,8 @@ impl Default for MountOptions {
             passphrase_file: None,
             log: None,
             init: false,
+            transport: Wanted::Auto,
+            enable_uring: false,
         }
     }
 }
@@ -160,7 +179,7 @@ impl MountOptions {
         }
         match value {
             None if FLAGS.contains(&&*name) => self.flag(&name),
-            Some(value) if VALUES.contains(&&*name) => self.value(&name, value),
+            Some(value) if VALUES.contains(&&*name) => self.value(&name, value)?,
             None if VALUES.contains(&&*name) => {
                 return Err(OptionError::NoValue(name.into_owned()));
             }
@@ -205,20 +224,28 @@ impl MountOptions {
                     | MountFlags::SYNCHRONOUS;
             }
             "init" => self.init = true,
+            "enable-uring" => self.enable_uring = true,
             // default_permissions is always on.
             _ => {}
         }
     }
 
-    fn value(&mut self, name: &str, value: &OsStr) {
+    fn value(&mut self, name: &str, value: &OsStr) -> Result<(), OptionError> {
         match name {
             "fsname" => self.fsname = Some(value.to_owned()),
             "keys" => self.keys = Some(value.into()),
             "passphrase-file" => self.passphrase_file = Some(value.into()),
             "log" => self.log = Some(value.into()),
+            "transport" => {
+                let asked = value.to_string_lossy();
+                self.transport = asked
+                    .parse()
+                    .map_err(|()| OptionError::Transport(name.to_owned(), asked.into_owned()))?;
+            }
             // mount(8) passes the subtype it was called with.
             _ => {}
         }
+        Ok(())
     }
 }
 
@@ -260,6 +287,7 @@ fn split(list: &OsStr) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mount::transport::Kind;
 
     #[test]
     fn later_options_override_earlier_ones() {
@@ -316,5 +344,12 @@ mod tests {
         assert!(known().contains("fsname=…"));
         assert_eq!(error("fsname"), OptionError::NoValue("fsname".to_owned()));
         assert_eq!(error("ro=1"), OptionError::Value("ro".to_owned()));
+        assert_eq!(
+            error("transport=usb"),
+            OptionError::Transport("transport".to_owned(), "usb".to_owned())
+        );
+        let options: MountOptions = "transport=device,enable-uring".parse().unwrap();
+        assert_eq!(options.transport, Wanted::Only(Kind::Device));
+        assert!(options.enable_uring);
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::session::{InFlight, Notifier, RefusedWrites, WriteBack};
+use super::session::{InFlight, Notifier, RefusedWrites, Session, WriteBack};
 use crate::fs::keys::KeyUnavailable;
 use crate::fs::{NodeId, Withdrawn};
 use crate::ids::KeyId;
@@ -84,19 +84,13 @@ impl std::fmt::Debug for Watcher {
 impl Watcher {
     /// Watches the leases of a volume.
     #[must_use]
-    pub fn new(
-        fs: Arc<Volume>,
-        write_back: Arc<WriteBack>,
-        notifier: Notifier,
-        in_flight: InFlight,
-        refused_writes: RefusedWrites,
-    ) -> Self {
+    pub fn new(fs: Arc<Volume>, session: Session) -> Self {
         Self {
             fs,
-            write_back,
-            notifier,
-            in_flight,
-            refused_writes,
+            in_flight: session.service.in_flight(),
+            refused_writes: session.service.refused_writes(),
+            write_back: session.write_back,
+            notifier: session.notifier,
             turn: Mutex::default(),
         }
     }

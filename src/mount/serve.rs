@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use super::error::MountError;
 use super::mountpoint::{Mounted, Place};
 use super::options::MountOptions;
 use super::revoke::{self, Watcher};
-use super::session::{Connected, Running};
 use super::ticker::Ticker;
+use super::transport::{self, Choice, Connected, InUse, Running};
 use crate::kms::KeyService;
 use crate::volume::Volume;
 
@@ -71,12 +72,17 @@ pub fn serve(job: Job, ready: impl FnOnce() -> Result<(), MountError>) -> Result
     let fs = Arc::new(fs);
     // Taken before mounting, so that no signal can kill the process and leave a dead mount.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(MountError::Session)?;
+    if options.enable_uring {
+        // Before mounting: that is when the kernel says what it offers.
+        transport::switch_on();
+    }
     let (mut mounted, device) = Mounted::new(&place, &source, &options)?;
     mounted.lift_write_limit();
+    let prepared = transport::prepare(options.transport, device.as_fd());
     // With one thread still, and all that it takes to mount behind it.
     mounted.confine(&fs.directory, keys.dir());
     let mounted = Arc::new(mounted);
-    let result = Connected::new(Arc::clone(&fs), &mounted, device)
+    let result = Connected::new(Arc::clone(&fs), &mounted, device, prepared)
         .map_err(MountError::Session)
         .and_then(|connected| {
             run(
@@ -127,21 +133,19 @@ fn run(
     signals: Signals,
     ready: impl FnOnce() -> Result<(), MountError>,
 ) -> Result<(), MountError> {
-    let watcher = Arc::new(Watcher::new(
-        Arc::clone(fs),
-        connected.write_back(),
-        connected.notifier(),
-        connected.in_flight(),
-        connected.refused_writes(),
-    ));
+    let session = connected.session().clone();
+    let stats = session.service.stats();
+    let in_use = connected.in_use();
+    let watcher = Arc::new(Watcher::new(Arc::clone(fs), session.clone()));
     let (recorded, timely) = (Arc::clone(&keys), Arc::clone(&keys));
     let handler = Handler {
         volume: Arc::clone(fs),
         keys,
-        notifier: connected.notifier(),
+        notifier: session.notifier,
         watcher: Arc::clone(&watcher),
         mounted: Arc::clone(mounted),
-        stats: connected.stats(),
+        stats,
+        transport: in_use.clone(),
     };
     let running = connected.serve().map_err(MountError::Session)?;
     let unmounter = Unmounter::start(Arc::clone(mounted), signals).map_err(MountError::Session)?;
@@ -160,7 +164,7 @@ fn run(
         Ticker::start("cmkfs-due", DUE, move || timely.run_due()).map_err(MountError::Session)?;
     let answer = move |request, reporter: &Reporter<'_>| handler.answer(request, reporter);
     let server = Server::start(socket, answer).map_err(MountError::Session)?;
-    let result = announce(mounted, ready).and_then(|()| wait(running));
+    let result = announce(mounted, &in_use, ready).and_then(|()| wait(running));
     drop((server, watcher, sealer, recorder, due));
     unmounter.stop();
     result
@@ -168,6 +172,7 @@ fn run(
 
 fn announce(
     mounted: &Mounted,
+    in_use: &InUse,
     ready: impl FnOnce() -> Result<(), MountError>,
 ) -> Result<(), MountError> {
     mounted.raise_readahead();
@@ -176,7 +181,11 @@ fn announce(
         source,
     })?;
     ready()?;
-    log::info!("mounted on {}", mounted.path().display());
+    let Choice { name, reason } = in_use.choice();
+    log::info!(
+        "mounted on {}, transport {name}: {reason}",
+        mounted.path().display()
+    );
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use seccompiler::{
 };
 
 /// By number, on every architecture that has them.
-const REFUSED: [i64; 60] = [
+const REFUSED: [i64; 58] = [
     // Other programs, and their memory.
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -73,10 +73,9 @@ const REFUSED: [i64; 60] = [
     libc::SYS_setresuid,
     libc::SYS_setresgid,
     libc::SYS_setgroups,
-    // A second way to make all the others.
+    // A second way to make all the others. Rings that are there already carry FUSE requests and nothing else (`sys::ring`);
+    // they may be entered and, see [`filter`], enabled.
     libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
 ];
 
 /// What clone(2) makes besides a thread or a process, which [`REFUSED`] has for unshare(2). In a user namespace of its own
@@ -90,6 +89,9 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWUTS,
     libc::CLONE_NEWCGROUP,
 ];
+
+/// What io_uring_register(2) may be asked for: `IORING_REGISTER_ENABLE_RINGS`.
+const ENABLE_RINGS: u64 = 12;
 
 /// The second numbers that kernels for x86-64 may take calls by: those of the x32 ABI, all with this bit. Some calls have one of
 /// their own there.
@@ -122,6 +124,12 @@ fn refusing() -> Result<BpfProgram, seccompiler::BackendError> {
     rules.insert(
         libc::SYS_socket,
         vec![SeccompRule::new(vec![of_another_kind])?],
+    );
+    let not_enabling =
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, ENABLE_RINGS)?;
+    rules.insert(
+        libc::SYS_io_uring_register,
+        vec![SeccompRule::new(vec![not_enabling])?],
     );
     let with_flag = |flag: i32| {
         let flag = u64::from(flag.unsigned_abs());

@@ -17,6 +17,7 @@ use crate::mount::mountpoint::Mounted;
 use crate::mount::revoke::Watcher;
 use crate::mount::session::Notifier;
 use crate::mount::stats::Stats;
+use crate::mount::transport::InUse;
 use crate::sys::locked;
 use crate::volume::keys::binding_of;
 use crate::volume::sweep::Progress;
@@ -36,6 +37,8 @@ pub struct Handler {
     pub mounted: Arc<Mounted>,
     /// What it was asked.
     pub stats: Arc<Stats>,
+    /// How it is asked.
+    pub transport: InUse,
 }
 
 impl std::fmt::Debug for Handler {
@@ -166,6 +169,7 @@ impl Handler {
             inodes: figures.inodes,
             open_files: figures.open_files,
             open_directories: figures.open_directories,
+            transport: Some(self.transport.choice()),
             confinement: self.mounted.confinement().clone(),
             locked_key_bytes: key_memory.locked,
             unlocked_key_bytes: key_memory.unlocked,

@@ -13,6 +13,7 @@ use crate::fs::keys::KeyUnavailable;
 use crate::ids::{KeyId, VolumeId};
 use crate::mount::confine::Confinement;
 use crate::mount::stats::OperationStats;
+use crate::mount::transport::Choice;
 use crate::volume::{rekey, rewrap, verify};
 
 /// The longest request, in bytes, its line break included.
@@ -191,6 +192,9 @@ pub struct Status {
     pub open_files: u64,
     /// Directories that are open.
     pub open_directories: u64,
+    /// How requests come to the daemon, and why so; `None`: it is of a version that says nothing of it.
+    #[serde(default)]
+    pub transport: Option<Choice>,
     /// What the daemon has given up.
     #[serde(default)]
     pub confinement: Confinement,

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 use super::convert;
 use super::service::Answer;
 use crate::fs::{
-    Attributes, Caller, FilesystemStatistics, FsResult, HandleId, NodeId, ROOT_NODE, SetAttributes,
+    Attributes, Caller, FileTime, FilesystemStatistics, FsResult, HandleId, NodeId, ROOT_NODE,
+    SetAttributes,
 };
 
 /// Largest value or list of extended attributes (`XATTR_SIZE_MAX`).
@@ -66,6 +67,17 @@ impl Answer<'_> {
         self.shown(node, Ok(attributes))
     }
 
+    /// SYNCFS: all that was written is on the device.
+    ///
+    /// # Errors
+    /// The errno to answer with.
+    pub fn syncfs(&self, node: NodeId) -> Result<(), Errno> {
+        self.result(node, {
+            self.service.fs.seal_now();
+            Ok(())
+        })
+    }
+
     /// STATFS.
     ///
     /// # Errors
@@ -74,7 +86,21 @@ impl Answer<'_> {
         self.result(node, self.service.fs.statistics())
     }
 
-    /// SETXATTR.
+    /// STATX: attributes, and when the file was made, where that is known.
+    ///
+    /// # Errors
+    /// The errno to answer with.
+    pub fn statx(
+        &self,
+        node: NodeId,
+        handle: Option<HandleId>,
+    ) -> Result<(Attributes, Option<FileTime>), Errno> {
+        let attributes = self.getattr(node, handle)?;
+        // Where what is remembered of the root had to do, there is none.
+        Ok((attributes, None))
+    }
+
+    /// SETXATTR. `kill_setgid`: an access list of somebody who is not in the file's group takes setgid away.
     ///
     /// # Errors
     /// The errno to answer with.
@@ -84,10 +110,14 @@ impl Answer<'_> {
         node: NodeId,
         (name, value): (&OsStr, &[u8]),
         flags: u32,
+        kill_setgid: bool,
     ) -> Result<(), Errno> {
         let mode = convert::xattr_mode(flags);
         let fs = &self.service.fs;
         self.result(node, fs.set_xattr(caller, node, name, value, mode))?;
+        if kill_setgid {
+            self.result(node, self.kill_setgid(caller, node))?;
+        }
         self.carries(value.len());
         Ok(())
     }

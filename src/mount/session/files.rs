@@ -47,6 +47,25 @@ impl Answer<'_> {
         self.result(parent, fs.create(caller, parent, name, mode, flags))
     }
 
+    /// TMPFILE: a file without a name.
+    ///
+    /// # Errors
+    /// The errno to answer with.
+    pub fn tmpfile(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        (mode, umask): (u32, u32),
+        flags: i32,
+    ) -> Result<(Attributes, Opened), Errno> {
+        let (mode, flags) = (convert::new_mode(mode, umask), convert::open_flags(flags));
+        let fs = &self.service.fs;
+        self.result(parent, {
+            let _ = (fs, caller, mode, flags);
+            Err(FsError::from(Errno::OPNOTSUPP))
+        })
+    }
+
     /// READ into a buffer of the transport's: how many of its bytes were filled.
     ///
     /// # Errors

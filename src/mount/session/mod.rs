@@ -80,7 +80,11 @@ impl Session {
     ///
     /// # Errors
     /// Where no descriptor or thread can be had.
-    pub fn new(fs: Arc<Volume>, mounted: &Arc<Mounted>, device: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn new(
+        fs: Arc<Volume>,
+        mounted: &Arc<Mounted>,
+        device: BorrowedFd<'_>,
+    ) -> io::Result<Self> {
         let notifier = Notifier::new(device.try_clone_to_owned()?);
         let write_back = Arc::new(WriteBack::new(Arc::clone(mounted)));
         let service = Service::new(fs, Arc::clone(&write_back), notifier.clone())?;

@@ -16,8 +16,32 @@ pub(super) fn kill(
     handle: Option<HandleId>,
 ) -> FsResult<bool> {
     let attributes = fs.attributes(node, handle)?;
-    let left = without(attributes.permissions);
-    if attributes.kind != FileKind::File || left == attributes.permissions {
+    if attributes.kind != FileKind::File {
+        return Ok(false);
+    }
+    leave(
+        fs,
+        caller,
+        node,
+        handle,
+        (attributes.permissions, without(attributes.permissions)),
+    )
+}
+
+/// Takes setgid away, of a directory too, and says whether it was there.
+pub(super) fn kill_setgid(fs: &FileSystem, caller: Caller, node: NodeId) -> FsResult<bool> {
+    let before = fs.attributes(node, None)?.permissions;
+    leave(fs, caller, node, None, (before, before & !SETGID))
+}
+
+fn leave(
+    fs: &FileSystem,
+    caller: Caller,
+    node: NodeId,
+    handle: Option<HandleId>,
+    (before, left): (u16, u16),
+) -> FsResult<bool> {
+    if left == before {
         return Ok(false);
     }
     let changes = SetAttributes {

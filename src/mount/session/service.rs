@@ -209,9 +209,17 @@ impl Answer<'_> {
         Ok(())
     }
 
+    /// Takes setgid away.
+    pub(super) fn kill_setgid(&self, caller: Caller, node: NodeId) -> FsResult<()> {
+        if privileges::kill_setgid(&self.service.fs, caller, node)? {
+            self.forget_mode(node);
+        }
+        Ok(())
+    }
+
     /// Makes the kernel ask for a mode anew that it has cached with bits that are gone: it would still run the program
     /// with them. Unlike an invalidation of pages this waits for nothing, so it may be done from here.
-    pub(super) fn forget_mode(&self, node: NodeId) {
+    fn forget_mode(&self, node: NodeId) {
         if let Err(error) = self.service.notifier.attributes(node) {
             log::warn!("the kernel keeps the mode of inode {node}: {error}");
         }

@@ -130,7 +130,8 @@ fn workers() -> Vec<PathBuf> {
         .flatten()
         .flatten();
     let is_worker = |thread: &PathBuf| {
-        fs::read_to_string(thread.join("comm")).is_ok_and(|name| WORKERS.iter().any(|worker| name.starts_with(worker)))
+        fs::read_to_string(thread.join("comm"))
+            .is_ok_and(|name| WORKERS.iter().any(|worker| name.starts_with(worker)))
     };
     threads
         .map(|thread| thread.path())

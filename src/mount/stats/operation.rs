@@ -38,6 +38,7 @@ operations! {
     Link "link"
     Open "open"
     Create "create"
+    Tmpfile "tmpfile"
     Read "read"
     Write "write"
     Flush "flush"

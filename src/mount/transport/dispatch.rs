@@ -4,9 +4,10 @@
 use rustix::io::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::fs::{Attributes, Fill, HandleId, NodeId};
+use crate::fs::{Attributes, Fill, HandleId, NodeId, Opened, SetAttributes};
 use crate::mount::protocol::reply;
-use crate::mount::protocol::{Header, Listing, Opcode, Request, decode};
+use crate::mount::protocol::{Header, Listing, Opcode, Request, SetattrRequest, decode};
+use crate::mount::session::convert::permissions;
 use crate::mount::session::{Answer, Service, VALID, Xattr, validity};
 use crate::mount::stats::Operation;
 
@@ -232,7 +233,7 @@ pub(super) fn answer<'a>(
         }
         Request::Setattr(set) => {
             let answer = begin(Operation::Setattr);
-            let (changes, kills) = (set.changes(), set.kill_privileges);
+            let (changes, kills) = (changes_of(&set), set.kill_privileges);
             let reply = match answer.setattr(caller, node, set.handle, &changes, kills) {
                 Ok(attributes) => Fixed::new(&reply::attr(&attributes, VALID)),
                 Err(error) => Reply::Error(error),
@@ -443,13 +444,39 @@ pub(super) fn answer<'a>(
     }
 }
 
-fn created(made: Result<(Attributes, crate::fs::Opened), Errno>) -> Reply {
+fn changes_of(set: &SetattrRequest) -> SetAttributes {
+    SetAttributes {
+        permissions: set.mode.map(permissions),
+        uid: set.uid,
+        gid: set.gid,
+        size: set.size,
+        atime: set.atime,
+        mtime: set.mtime,
+    }
+}
+
+fn created(made: Result<(Attributes, Opened), Errno>) -> Reply {
     match made {
         Ok((attributes, opened)) => Fixed::new(&reply::created(
             reply::entry(Some(&attributes), VALID),
             reply::open(opened.handle, opened.keep_cache),
         )),
         Err(error) => Reply::Error(error),
+    }
+}
+
+/// How much content a request has, either way, in bytes.
+pub(super) fn content_length(header: &Header, arg0: &[u8], rest: &[u8]) -> usize {
+    if !header.opcode.fills_buffer() {
+        return rest.len();
+    }
+    match decode(header, arg0, &[]) {
+        Ok(
+            Request::Read { size, .. }
+            | Request::Readdir { size, .. }
+            | Request::Readdirplus { size, .. },
+        ) => size as usize,
+        Ok(_) | Err(_) => 0,
     }
 }
 

@@ -144,7 +144,9 @@ impl Crew {
     /// `me` begins a request while on duty.
     pub(super) fn begin(&self, me: Number, now: Instant) {
         let since = u64::try_from(now.duration_since(self.start).as_nanos()).unwrap_or(u64::MAX);
-        self.members[me].busy_since.store(since | 1, Ordering::Relaxed);
+        self.members[me]
+            .busy_since
+            .store(since | 1, Ordering::Relaxed);
     }
 
     /// It has ended.

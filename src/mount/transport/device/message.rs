@@ -72,10 +72,7 @@ impl Buffers {
 }
 
 /// Whether a request (or the end of the mount) is waiting. Waits for one as long as `patience` says; for ever without.
-pub(super) fn is_waiting(
-    device: BorrowedFd<'_>,
-    patience: Option<&Timespec>,
-) -> io::Result<bool> {
+pub(super) fn is_waiting(device: BorrowedFd<'_>, patience: Option<&Timespec>) -> io::Result<bool> {
     let mut polled = [PollFd::new(&device, PollFlags::IN)];
     match poll(&mut polled, patience) {
         Ok(ready) => Ok(ready > 0),

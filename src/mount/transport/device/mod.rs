@@ -50,7 +50,7 @@ struct Device {
 pub(super) fn start(
     device: Arc<OwnedFd>,
     service: Arc<Service>,
-    workers: &mut Workers,
+    workers: &Workers,
 ) -> io::Result<()> {
     // Notifications are writes, which never block.
     let flags = fcntl_getfl(&device)?;
@@ -149,7 +149,7 @@ impl Device {
             let malformed = Reply::Error(rustix::io::Errno::IO);
             return message::send(&self.device, header.unique, &malformed, &[]);
         };
-        let kind = Kind::new(header.opcode, header.content_length(arg0));
+        let kind = Kind::new(header.opcode, dispatch::content_length(&header, arg0, rest));
         match self.pace.expect(kind) {
             Expected::Short => {}
             Expected::Long => {

@@ -33,7 +33,7 @@ pub(super) struct Kind(usize);
 
 impl Kind {
     /// `length`: of its content either way, in bytes.
-    pub(super) fn new(opcode: Opcode, length: u32) -> Self {
+    pub(super) fn new(opcode: Opcode, length: usize) -> Self {
         let operation = (opcode.0 as usize).min(OPERATIONS - 1);
         let length = match length {
             0..=0x1000 => 0,
@@ -51,7 +51,11 @@ pub(super) struct Pace(Box<[AtomicU32]>);
 
 impl Default for Pace {
     fn default() -> Self {
-        Self((0..OPERATIONS * LENGTHS).map(|_| AtomicU32::new(0)).collect())
+        Self(
+            (0..OPERATIONS * LENGTHS)
+                .map(|_| AtomicU32::new(0))
+                .collect(),
+        )
     }
 }
 
@@ -104,13 +108,10 @@ mod tests {
             pace.learn(Kind::new(Opcode(15), 1 << 20), Duration::from_secs(100));
         }
         assert_eq!(
-            pace.expect(Kind::new(Opcode(15), u32::MAX)),
+            pace.expect(Kind::new(Opcode(15), usize::MAX)),
             Expected::VeryLong
         );
         assert_eq!(pace.expect(Kind::new(Opcode(15), 0)), Expected::Short);
-        assert_eq!(
-            pace.expect(Kind::new(Opcode(u32::MAX), 5)),
-            Expected::Short
-        );
+        assert_eq!(pace.expect(Kind::new(Opcode(u32::MAX), 5)), Expected::Short);
     }
 }
