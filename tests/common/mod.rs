@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use cmkfs::mount::mountinfo;
@@ -119,6 +119,7 @@ impl Volume {
     /// cmkfs with these arguments, where `CIPHERDIR` and `MOUNTPOINT` stand for this volume's.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.program(&self.program);
+        let arguments = &self.by_transport(arguments);
         for argument in arguments {
             match *argument {
                 "CIPHERDIR" => command.arg(self.ciphertext()),
@@ -127,6 +128,16 @@ impl Volume {
             };
         }
         command
+    }
+
+    /// The arguments, with those for the transport that `CMKFS_TRANSPORT` names: every test runs over each of them.
+    fn by_transport<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = arguments.to_vec();
+        let names_one = |argument: &&str| argument.contains("transport=");
+        if arguments.first() == Some(&"mount") && !arguments.iter().any(names_one) {
+            arguments.splice(1..1, transport().into_iter().flat_map(|name| ["-o", name]));
+        }
+        arguments
     }
 
     /// Runs cmkfs to its end.
@@ -158,6 +169,19 @@ impl Volume {
     /// Mounts with these options more.
     pub fn mount(&self, options: &[&str]) {
         self.succeed(&[&["mount", "CIPHERDIR", "MOUNTPOINT"], options].concat());
+        if let Some(wanted) = transport()
+            && !options.iter().any(|option| option.contains("transport="))
+        {
+            assert_eq!(format!("transport={}", self.transport()), wanted);
+        }
+    }
+
+    /// How requests come to the daemon.
+    pub fn transport(&self) -> String {
+        let said = self.succeed(&["status", "MOUNTPOINT", "--output", "json"]);
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let name = said[0]["Transport"]["Name"].as_str();
+        name.unwrap_or_else(|| panic!("{said}")).to_owned()
     }
 
     /// Unmounts, which must work at once.
@@ -242,6 +266,15 @@ impl Drop for Volume {
             }
         }
     }
+}
+
+/// The mount option for the transport that tests are to run over; none where each mount chooses by itself.
+fn transport() -> Option<&'static str> {
+    static OPTION: LazyLock<Option<String>> = LazyLock::new(|| {
+        let wanted = std::env::var("CMKFS_TRANSPORT").ok()?;
+        Some(format!("transport={wanted}"))
+    });
+    OPTION.as_deref()
 }
 
 /// Volumes of ordinary users there are, and the mode of /dev/fuse before the first of them.
