@@ -137,7 +137,7 @@ pub fn listing(bytes: &[u8]) {
         }
     }
     let used = listing.len();
-    assert!(used <= room && used % 8 == 0);
+    assert!(used <= room && used.is_multiple_of(8));
     assert!(buffer[used..].iter().all(|byte| *byte == LEFT_OVER));
     let mut left = &buffer[..used];
     for (plus, number, name) in taken {
