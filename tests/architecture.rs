@@ -21,9 +21,11 @@ const FLOORS: [(&str, u8); 11] = [
 const CLI_FLOOR: u8 = 6;
 
 /// What only files below these folders may name.
-const CONFINED: [(&str, &[&str]); 9] = [
+const CONFINED: [(&str, &[&str]); 11] = [
     ("fuser", &["mount/transport/fuser"]),
     ("io_uring", &["sys"]),
+    ("zerocopy", &["mount/protocol"]),
+    ("bitflags", &["mount/protocol"]),
     ("unsafe", &["sys"]),
     ("aes_gcm_siv", &["crypto"]),
     ("argon2", &["crypto"]),
@@ -33,8 +35,8 @@ const CONFINED: [(&str, &[&str]); 9] = [
     ("clap", &["cli"]),
 ];
 
-/// What a folder must never name: `format` is bytes only, `fs` is free of the transport.
-const FORBIDDEN: [(&str, &[&str]); 2] = [
+/// What a folder must never name: `format` and `mount/protocol` are bytes only, `fs` is free of the transport.
+const FORBIDDEN: [(&str, &[&str]); 3] = [
     (
         "format",
         &[
@@ -48,6 +50,20 @@ const FORBIDDEN: [(&str, &[&str]); 2] = [
         ],
     ),
     ("fs", &["serde", "serde_json"]),
+    (
+        "mount/protocol",
+        &[
+            "std::fs",
+            "std::io",
+            "std::net",
+            "std::os::fd",
+            "rustix::fd",
+            "rustix::fs",
+            "rustix::io::read",
+            "rustix::io::write",
+            "log",
+        ],
+    ),
 ];
 
 fn floor(module: &str) -> Option<u8> {
@@ -260,6 +276,21 @@ fn a_violation_is_noticed() {
         ("ids.rs", "use super::secret::Secret;", "climbs out"),
         ("fs/mod.rs", "use fuser::Errno;", "names fuser"),
         (
+            "mount/protocol/reply.rs",
+            "use fuser::Errno;",
+            "names fuser",
+        ),
+        (
+            "mount/protocol/mod.rs",
+            "use std::io::Read;",
+            "names std::io",
+        ),
+        (
+            "mount/session/mod.rs",
+            "use zerocopy::IntoBytes;",
+            "names zerocopy",
+        ),
+        (
             "mount/daemon.rs",
             "fn f() { fuser::mount() }",
             "names fuser",
@@ -300,6 +331,10 @@ fn what_is_allowed_is_not_complained_about() {
         ("ids.rs", "#[cfg(test)]\nmod tests {\n    use super::*;\n}"),
         ("mount/transport/fuser/mod.rs", "use fuser::Session;"),
         ("mount/transport/fuser.rs", "use fuser::Session;"),
+        (
+            "mount/protocol/wire.rs",
+            "use rustix::io::Errno;\nuse zerocopy::IntoBytes;",
+        ),
         ("sys/identity.rs", "unsafe { f() }"),
         (
             "kms/seal.rs",

@@ -24,6 +24,7 @@ use cmkfs::mount::control::protocol::{
     Bound, Failed, KeyInUse, LeaseState, MountStats, Obeyed, Prepared, Progress, Reason, Request,
     Response, Status,
 };
+use cmkfs::mount::protocol::{Header, Opcode};
 use cmkfs::mount::stats::OperationStats;
 use cmkfs_fuzz::targets::keystore::{KEY, alias_record, key_record};
 use serde::Serialize;
@@ -488,7 +489,86 @@ fn plaintexts() {
     put("material", "bytes", bytes);
 }
 
+/// Messages of the device, with a header that says who asks; and listings.
+fn kernel() {
+    let message = |opcode: Opcode, body: &[&[u8]]| {
+        let body = body.concat();
+        let length = u32::try_from(Header::SIZE + body.len()).expect("it is short");
+        let mut bytes = [length, opcode.0, 9, 0, 1, 0, 1000, 100, 4242, 0]
+            .map(u32::to_ne_bytes)
+            .concat();
+        bytes.extend(body);
+        put("fuse_request", &opcode.name().to_lowercase(), bytes);
+    };
+    let words = |numbers: &[u32]| -> Vec<u8> {
+        numbers
+            .iter()
+            .flat_map(|number| number.to_ne_bytes())
+            .collect()
+    };
+    for opcode in [Opcode::LOOKUP, Opcode::UNLINK, Opcode::REMOVEXATTR] {
+        message(opcode, &[b"name\0"]);
+    }
+    for opcode in [Opcode::STATFS, Opcode::READLINK, Opcode::DESTROY] {
+        message(opcode, &[]);
+    }
+    message(Opcode::SYMLINK, &[b"name\0target\0"]);
+    message(Opcode::FORGET, &[&words(&[1, 0])]);
+    message(
+        Opcode::BATCH_FORGET,
+        &[&words(&[2, 0, 5, 0, 1, 0, 6, 0, 2, 0])],
+    );
+    message(Opcode::GETATTR, &[&words(&[1, 0, 7, 0])]);
+    message(Opcode::STATX, &[&words(&[1, 0, 7, 0, 0, 0xfff])]);
+    let mut change = words(&[0xbff, 0]);
+    change.extend(words(&[7; 20]));
+    message(Opcode::SETATTR, &[&change]);
+    message(
+        Opcode::MKNOD,
+        &[&words(&[0o020_600, 0x103, 0o22, 0]), b"name\0"],
+    );
+    message(Opcode::MKDIR, &[&words(&[0o755, 0o22]), b"name\0"]);
+    message(Opcode::RENAME2, &[&words(&[1, 0, 1, 0]), b"old\0new\0"]);
+    message(Opcode::LINK, &[&words(&[5, 0]), b"name\0"]);
+    message(Opcode::OPEN, &[&words(&[2, 1])]);
+    message(
+        Opcode::CREATE,
+        &[&words(&[0o102, 0o644, 0o22, 1]), b"name\0"],
+    );
+    message(Opcode::TMPFILE, &[&words(&[2, 0o600, 0o22, 0]), b"/\0"]);
+    let access = words(&[7, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    for opcode in [Opcode::READ, Opcode::READDIR, Opcode::READDIRPLUS] {
+        message(opcode, &[&access]);
+    }
+    message(Opcode::WRITE, &[&access, b"data"]);
+    message(Opcode::RELEASE, &[&words(&[7, 0, 0, 0, 0, 0])]);
+    message(Opcode::FSYNC, &[&words(&[7, 0, 1, 0])]);
+    message(Opcode::SETXATTR, &[&words(&[5, 1, 1, 0]), b"user.a\0value"]);
+    message(Opcode::GETXATTR, &[&words(&[64, 0]), b"user.a\0"]);
+    message(Opcode::FALLOCATE, &[&words(&[7, 0, 0, 0, 4096, 0, 3, 0])]);
+    message(Opcode::LSEEK, &[&words(&[7, 0, 0, 0, 3, 0])]);
+    message(Opcode::INTERRUPT, &[&words(&[9, 0])]);
+    let mut offer = words(&[7, 45, 131_072, 1 << 30 | 1, 1 << 9]);
+    offer.resize(64, 0);
+    message(Opcode::INIT, &[&offer]);
+    message(Opcode::IOCTL, &[&[0; 32]]);
+
+    put("fuse_listing", "nothing", []);
+    put(
+        "fuse_listing",
+        "small",
+        [64, 0, 1, b'a', 2, b'b', b'c', 0x81, b'd'],
+    );
+    let mut many = vec![0, 8];
+    for length in 1..100_u8 {
+        many.push(length | (length % 2) << 7);
+        many.extend(vec![b'n'; length.into()]);
+    }
+    put("fuse_listing", "many", many);
+}
+
 fn main() {
+    kernel();
     volume_structures();
     messages();
     texts();

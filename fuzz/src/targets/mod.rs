@@ -3,11 +3,12 @@
 //!
 //! [`format`] what lies in a volume, as bytes · [`sealed`] the same, edited under its seals · [`recovery`] a file and its
 //! journal under valid seals · [`hostile`] a whole volume, edited · [`operations`] sequences of operations with faults ·
-//! [`power_cut`] the same with power cuts · [`keystore`] key directories and backups · [`text`] what people and other
+//! [`power_cut`] the same with power cuts · [`fuse`] what the kernel sends · [`keystore`] key directories and backups · [`text`] what people and other
 //! programs write.
 
 pub mod edit;
 pub mod format;
+pub mod fuse;
 pub mod hostile;
 pub mod keystore;
 pub mod model;
@@ -43,13 +44,15 @@ const fn target(name: &'static str, run: fn(&[u8]), room: usize) -> Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 29] = [
     target("audit_log", keystore::audit_log, KEYSTORE),
     target("backup", keystore::backup, KEYSTORE),
     target("ciphertext", format::ciphertext, DECODER),
     target("control", text::control, DECODER),
     target("erase_report", text::erase_report, DECODER),
     target("file_journal", format::file_journal, DECODER),
+    target("fuse_listing", fuse::listing, DECODER),
+    target("fuse_request", fuse::request, DECODER),
     target("grant", text::grant, DECODER),
     target("header", format::header, DECODER),
     target("hostile_volume", hostile::volume, VOLUME),

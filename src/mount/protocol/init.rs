@@ -264,3 +264,7 @@ const VERSION_ALONE: wire::InitOut = wire::InitOut {
 const fn halves(bits: u64) -> [u32; 2] {
     [(bits & u32::MAX as u64) as u32, (bits >> u32::BITS) as u32]
 }
+
+#[cfg(test)]
+#[path = "init_tests.rs"]
+mod tests;

@@ -97,3 +97,7 @@ impl<'b> Listing<'b> {
         true
     }
 }
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

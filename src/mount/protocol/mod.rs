@@ -24,7 +24,7 @@ pub use listing::Listing;
 pub use opcode::Opcode;
 pub use request::{Forgets, Request, SetattrRequest, decode, split};
 /// For the bytes of a reply.
-pub use zerocopy::IntoBytes;
+pub use zerocopy::{Immutable, IntoBytes};
 
 use thiserror::Error;
 

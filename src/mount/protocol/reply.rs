@@ -240,3 +240,7 @@ const fn device_numbers(device: u32) -> (u32, u32) {
     let minor = (device & 0xff) | ((device >> 12) & 0x000f_ff00);
     (major, minor)
 }
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;

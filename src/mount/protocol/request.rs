@@ -256,11 +256,7 @@ pub fn split(opcode: Opcode, body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
 ///
 /// # Errors
 /// [`Malformed`]
-pub fn decode<'a>(
-    header: &Header,
-    arg0: &'a [u8],
-    rest: &'a [u8],
-) -> Result<Request<'a>, Malformed> {
+pub fn decode<'a>(header: &Header, arg0: &[u8], rest: &'a [u8]) -> Result<Request<'a>, Malformed> {
     let mut rest = Arguments::new(header, rest)?;
     let request = match header.opcode {
         Opcode::LOOKUP => Request::Lookup { name: rest.name()? },
@@ -369,7 +365,7 @@ pub fn decode<'a>(
 }
 
 /// Operations with nothing but their own structure.
-fn without_arguments<'a>(opcode: Opcode, arg0: &'a [u8]) -> Result<Request<'a>, Malformed> {
+fn without_arguments(opcode: Opcode, arg0: &[u8]) -> Result<Request<'static>, Malformed> {
     let handle = |flags, handle| (flags & wire::GETATTR_FH != 0).then_some(handle);
     Ok(match opcode {
         Opcode::FORGET => {
@@ -575,3 +571,7 @@ impl<'a> Arguments<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -120,3 +120,7 @@ pub fn command(queue: u16, commit_id: u64) -> [u8; COMMAND] {
     }
     area
 }
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

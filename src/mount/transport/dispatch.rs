@@ -2,11 +2,12 @@
 //! rings have in common.
 
 use rustix::io::Errno;
-use zerocopy::{Immutable, IntoBytes};
 
 use crate::fs::{Attributes, Fill, HandleId, NodeId, Opened, SetAttributes};
 use crate::mount::protocol::reply;
-use crate::mount::protocol::{Header, Listing, Opcode, Request, SetattrRequest, decode};
+use crate::mount::protocol::{
+    Header, Immutable, IntoBytes, Listing, Opcode, Request, SetattrRequest, decode,
+};
 use crate::mount::session::convert::permissions;
 use crate::mount::session::{Answer, Service, VALID, Xattr, validity};
 use crate::mount::stats::Operation;

@@ -25,6 +25,8 @@ use pace::{Expected, Kind, Pace};
 
 /// How long to go on asking before going to sleep.
 const SPIN: Duration = Duration::from_micros(100);
+/// Rests of the processor between two questions: the device's lock is for the askers too.
+const PAUSES: u32 = 16;
 /// Requests that came further apart, the time it takes to be woken included, are not worth it.
 const CLOSE: Duration = Duration::from_micros(200);
 /// So many requests that were there already when asked for, one after the other, and another thread is called to help.
@@ -115,8 +117,9 @@ impl Device {
         if self.may_spin && ear.is_close {
             let until = Instant::now() + SPIN;
             loop {
-                // Whoever else wants this processor goes first.
-                std::thread::yield_now();
+                for _ in 0..PAUSES {
+                    std::hint::spin_loop();
+                }
                 let read = buffers.read(device)?;
                 let now = Instant::now();
                 if read != Read::Empty {
