@@ -8,9 +8,12 @@ use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cmkfs::format::header::KeyBinding;
+use cmkfs::fs::backing::{Backing, Call, Observer};
 use cmkfs::fs::keys::KeyUnavailable;
 use cmkfs::fs::{
     AllocateMode, Attributes, Caller, FileSystem, FileTime, FsResult, HandleId, NewMode, NodeId,
@@ -379,7 +382,7 @@ fn it_is_refused_where_a_file_could_not_be_created() {
     fs.leases().restore(key);
     assert_eq!(make(&fs, ROOT_NODE), None);
     drop(fs);
-    let port = std::sync::Arc::new(ServicePort::new(std::sync::Arc::clone(&volume.keys)));
+    let port = Arc::new(ServicePort::new(Arc::clone(&volume.keys)));
     let fs = volume::open_observed(
         &volume.cipher(),
         &volume.keys,
@@ -390,6 +393,32 @@ fn it_is_refused_where_a_file_could_not_be_created() {
     .unwrap();
     assert_eq!(make(&fs, ROOT_NODE), Some(Errno::ROFS));
     assert_eq!(descriptors(&volume), 0);
+}
+
+/// A backing filesystem on which files without a name cannot be made.
+struct NamedOnly(Arc<AtomicBool>);
+
+impl Observer for NamedOnly {
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        if call == Call::Open && self.0.load(Ordering::Relaxed) {
+            return Err(Errno::OPNOTSUPP);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn where_the_backing_filesystem_has_no_files_without_a_name_programs_are_told_so() {
+    let volume = TestVolume::in_memory();
+    let is_without = Arc::<AtomicBool>::default();
+    let fs = volume.open_with(Backing::observed(Box::new(NamedOnly(Arc::clone(
+        &is_without,
+    )))));
+    write(&fs, ROOT_NODE, "f", 10);
+    is_without.store(true, Ordering::Relaxed);
+    let made = fs.create_temporary(caller(), ROOT_NODE, MODE, WRITE);
+    assert_eq!(errno(made), Some(Errno::OPNOTSUPP));
+    assert_eq!((fs.figures().inodes, fs.figures().open_files), (2, 0));
 }
 
 #[test]

@@ -93,12 +93,10 @@ pub fn journaled(tree: &mut Direct) {
     tree.write_held(20_000, &bytes(3, 9000)).unwrap();
 }
 
-/// A file without a name, with records in its journal.
+/// A file without a name. Not with records: the journal of one stays behind where its process dies.
 pub fn temporary(tree: &mut Direct) {
     tree.hold_temporary("r", 0o644).unwrap();
     tree.write_held(0, &bytes(1, SIZE)).unwrap();
-    tree.sync_held().unwrap();
-    tree.write_held(20_000, &bytes(3, 9000)).unwrap();
 }
 
 pub fn two(tree: &mut Direct) {

@@ -14,7 +14,8 @@ use super::support::{TestVolume, caller};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     Create(Path),
-    /// Makes a file without a name, writes so many bytes to it, syncs it or not, and gives it this name.
+    /// Makes a file without a name, writes so many bytes to it, or syncs it, overwrites it and syncs it again, and gives it
+    /// this name.
     CreateUnnamed(Path, usize, bool),
     MakeDirectory(Path),
     Symlink(Path, usize),
@@ -245,10 +246,21 @@ impl Run {
             }
             CreateUnnamed(path, length, synced) => {
                 let data = bytes(model.step, length);
+                let over = |tree: &mut Direct| {
+                    tree.sync_held()?;
+                    // By way of its journal.
+                    tree.write_held(0, &data)?;
+                    tree.sync_held()
+                };
+                let first = if synced {
+                    bytes(model.step + 1, length)
+                } else {
+                    data.clone()
+                };
                 let made = tree
                     .hold_temporary("", 0o644)
-                    .and_then(|()| tree.write_held(0, &data))
-                    .and_then(|()| if synced { tree.sync_held() } else { Ok(()) })
+                    .and_then(|()| tree.write_held(0, &first))
+                    .and_then(|()| if synced { over(tree) } else { Ok(()) })
                     .and_then(|()| tree.link_held(path));
                 tree.release_held();
                 made?;

@@ -608,4 +608,20 @@ mod tests {
         set(c"outside").unwrap();
         assert_eq!(permissions().mode() & 0o777, 0o666);
     }
+
+    #[test]
+    fn a_filesystem_without_unnamed_files_and_times_of_birth_says_so() {
+        let directory = std::fs::File::open("/proc").unwrap();
+        let backing = Backing::default();
+        let unnamed = backing.open_unnamed(&directory, 0o600).err();
+        // Whoever may not write there is refused before.
+        let expected = if rustix::process::geteuid().is_root() {
+            Errno::OPNOTSUPP
+        } else {
+            Errno::ACCESS
+        };
+        assert_eq!(unnamed, Some(expected));
+        let at = At::Name(directory.as_fd(), c"self");
+        assert!(backing.birth_time(at).unwrap().is_none());
+    }
 }
