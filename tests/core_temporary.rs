@@ -538,7 +538,7 @@ const fn parts(time: FileTime) -> (i64, u32) {
 }
 
 #[test]
-fn the_time_of_birth_stays_whatever_is_done_but_a_rekey() {
+fn a_rekey_alone_and_of_symlinks_a_rewrap_changes_the_time_of_birth() {
     let volume = TestVolume::new();
     // The clock of files lags behind by a tick.
     let first = FileTime {
@@ -602,4 +602,13 @@ fn the_time_of_birth_stays_whatever_is_done_but_a_rekey() {
     assert!(anew[0] > born[0], "another backing file");
     assert_eq!(anew[1], born[1], "a directory keeps its data key");
     assert!(anew[2] > born[2] && anew[3] > born[3]);
+
+    let to = KeyBinding::Key(new_key(&volume));
+    let report = rewrap::rewrap(&fs, ROOT_NODE, Some(&to), go_on).unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    let rewrapped = all.map(|node| parts(fs.birth_time(node).unwrap().unwrap()));
+    assert!(rewrapped[2] > anew[2], "another backing symlink");
+    for at in [0, 1, 3] {
+        assert_eq!(rewrapped[at], anew[at], "the same backing object");
+    }
 }
