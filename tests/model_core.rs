@@ -5,7 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::direct::Direct;
-use support::history::{Operation, histories, run_on};
+use support::history::{Operation, histories_with_temporaries, run_on};
 use support::posix::Posix;
 use support::tree::{Tree, snapshot};
 
@@ -21,7 +21,7 @@ proptest! {
         failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_core_behaves_like_a_plain_directory(history in histories(40)) {
+    fn the_core_behaves_like_a_plain_directory(history in histories_with_temporaries(40)) {
         let (_dir, mut model) = plain_directory();
         let mut core = Direct::new();
         for operation in &history {
@@ -45,7 +45,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_lost_when_the_process_dies_between_operations(history in histories(25)) {
+    fn nothing_is_lost_when_the_process_dies_between_operations(history in histories_with_temporaries(25)) {
         let (_dir, mut model) = plain_directory();
         let mut core = Direct::new();
         for operation in &history {

@@ -2,7 +2,7 @@
 //!
 //! An inode stays in the table while the transport remembers it, something of it is open, or a child's place names it.
 //! Its number is the backing object's own where that is possible, so that it is the same after a remount; a backing
-//! object that loses its last name is pinned by a descriptor, so that its number is not given to another meanwhile. An
+//! object that loses its last name, or was made without one, is pinned by a descriptor, so that its number is not given to another meanwhile. An
 //! inode whose backing object is replaced by another keeps its number for as long as it is known, and so do its handles
 //! and what the kernel has cached of it.
 //!
@@ -52,8 +52,15 @@ pub struct Place {
     pub parent: Option<Arc<Inode>>,
     /// The name in it, as it stands in the backing directory.
     pub name: CString,
-    /// Set once that name is gone: the object itself.
+    /// Set while there is no such name, not yet or not any more: the object itself. Of what never had a name, `name` is empty.
     pub pin: Option<Arc<OwnedFd>>,
+}
+
+impl Place {
+    /// What is found here never had a name, and may get one.
+    pub fn is_unnamed(&self) -> bool {
+        self.pin.is_some() && self.parent.is_some() && self.name.is_empty()
+    }
 }
 
 /// Whether a directory has a default ACL.
@@ -263,6 +270,25 @@ impl Inodes {
         parent: &Arc<Inode>,
         name: CString,
     ) -> Arc<Inode> {
+        let place = Place {
+            parent: Some(Arc::clone(parent)),
+            name,
+            pin: None,
+        };
+        self.look_up_at(stat, kind, place)
+    }
+
+    /// Makes the inode of a file that was made in `parent` without a name, and counts one lookup.
+    pub fn look_up_unnamed(&self, stat: &Stat, parent: &Arc<Inode>, pin: OwnedFd) -> Arc<Inode> {
+        let place = Place {
+            parent: Some(Arc::clone(parent)),
+            name: CString::default(),
+            pin: Some(Arc::new(pin)),
+        };
+        self.look_up_at(stat, FileKind::File, place)
+    }
+
+    fn look_up_at(&self, stat: &Stat, kind: FileKind, new: Place) -> Arc<Inode> {
         let backing = BackingId::of(stat);
         let known = loop {
             let node = self.number(backing);
@@ -278,16 +304,11 @@ impl Inodes {
                 inode.lookups.fetch_add(1, Ordering::Relaxed);
                 Arc::clone(inode)
             } else {
-                let place = Place {
-                    parent: Some(Arc::clone(parent)),
-                    name,
-                    pin: None,
-                };
                 let inode = Arc::new(Inode {
                     node,
                     backing: Mutex::new(backing),
                     kind,
-                    place: RwLock::new(place),
+                    place: RwLock::new(new),
                     directory: DirectoryState::default(),
                     file: Mutex::default(),
                     key: Mutex::default(),
@@ -299,20 +320,14 @@ impl Inodes {
         };
         let moved = {
             let place = known.place.read();
+            let parents = (&place.parent, &new.parent);
             place.pin.is_some()
-                || place.name != name
-                || !place
-                    .parent
-                    .as_ref()
-                    .is_some_and(|p| Arc::ptr_eq(p, parent))
+                || new.pin.is_some()
+                || place.name != new.name
+                || !matches!(parents, (Some(old), Some(new)) if Arc::ptr_eq(old, new))
         };
         if moved {
             // Dropped outside the lock: letting go of the old parent may take other locks.
-            let new = Place {
-                parent: Some(Arc::clone(parent)),
-                name,
-                pin: None,
-            };
             let old = std::mem::replace(&mut *known.place.write(), new);
             drop(old);
         }

@@ -295,6 +295,8 @@ pub enum Rekeyed {
     Now,
     /// Nothing: it is a file of several names, which cannot all be given to another backing file at once.
     Linked,
+    /// Nothing: it has no name yet, by which another backing file could take its place.
+    Unnamed,
     /// Nothing: it was changed each time that it was copied.
     Busy,
     /// Nothing: it was renamed or changed meanwhile. Another attempt finds it.

@@ -89,6 +89,12 @@ pub fn rekey(
         ControlFlow::Continue(all) => pass.report.missed |= !all,
         ControlFlow::Break(()) => pass.report.interrupted = true,
     }
+    // Whatever has been given a name by now was met, or is met now.
+    for entry in maintenance.unnamed() {
+        if !pass.report.interrupted && entry.is_within(top) {
+            pass.report.interrupted = sweep::Visitor::visit(&mut pass, &entry).is_break();
+        }
+    }
     for (_, entries) in std::mem::take(&mut pass.links) {
         pass.rekey_links(&entries);
     }
@@ -136,6 +142,10 @@ impl Pass<'_, '_> {
                 Ok(Rekeyed::Missed) if attempts > 0 => attempts -= 1,
                 Ok(Rekeyed::Linked) => {
                     break "this file has several names, which cannot all be given to another file at once"
+                        .to_owned();
+                }
+                Ok(Rekeyed::Unnamed) => {
+                    break "this file is open and has no name yet, which another file could take"
                         .to_owned();
                 }
                 Ok(Rekeyed::Missed | Rekeyed::Busy) => {

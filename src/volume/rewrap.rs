@@ -213,11 +213,16 @@ impl Pass<'_, '_> {
             ControlFlow::Continue(all) => self.missed |= !all,
             ControlFlow::Break(()) => return ControlFlow::Break(()),
         }
-        // Who has a file open that has no name any more is not to lose it with the old key.
+        // Who has a file open that has no name, any more or yet, is not to lose it with the old key.
         for entry in maintenance.nameless() {
             if entry.is_within(top) {
                 sweep::Visitor::visit(self, &entry)?;
             }
+        }
+        // One that had none yet may have got one in between.
+        match sweep::moved(maintenance, top, self) {
+            ControlFlow::Continue(all) => self.missed |= !all,
+            ControlFlow::Break(()) => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
     }

@@ -128,6 +128,12 @@ impl Bed {
         (found.node, opened.handle)
     }
 
+    fn create_temporary(&self) -> (NodeId, HandleId) {
+        let made = self.fs.create_temporary(caller(), ROOT_NODE, MODE, WRITE);
+        let (found, opened) = made.unwrap();
+        (found.node, opened.handle)
+    }
+
     /// A file that is closed and sealed, and that the transport remembers.
     fn file(&self, name: &str, bytes: usize) -> NodeId {
         let (node, handle) = self.create(name, bytes);
@@ -445,6 +451,24 @@ pub const OPERATIONS: &[Operation] = &[
     ("link", |bed| {
         let node = bed.file("f", KIB);
         bed.cost(|fs| fs.link(node, ROOT_NODE, OsStr::new("g")).unwrap())
+    }),
+    ("create without a name", |bed| {
+        bed.cost(|_| bed.create_temporary())
+    }),
+    ("first write of 4 KiB to a file without a name", |bed| {
+        let (_, handle) = bed.create_temporary();
+        bed.cost(|fs| fs.write(handle, 0, &[7; 4 * KIB]).unwrap())
+    }),
+    ("link of a file without a name", |bed| {
+        let (node, handle) = bed.create_temporary();
+        bed.fs.write(handle, 0, &[7; 4 * KIB]).unwrap();
+        bed.cost(|fs| fs.link(node, ROOT_NODE, OsStr::new("f")).unwrap())
+    }),
+    ("close of a file without a name, forgotten", |bed| {
+        let (node, handle) = bed.create_temporary();
+        bed.fs.write(handle, 0, &[7; 4 * KIB]).unwrap();
+        bed.fs.forget(node, 1);
+        bed.cost(|fs| fs.release(handle))
     }),
     ("symlink", |bed| {
         let (name, target) = (OsStr::new("s"), OsStr::new("target"));

@@ -93,6 +93,12 @@ pub fn journaled(tree: &mut Direct) {
     tree.write_held(20_000, &bytes(3, 9000)).unwrap();
 }
 
+/// A file without a name. Not with records: the journal of one stays behind where its process dies.
+pub fn temporary(tree: &mut Direct) {
+    tree.hold_temporary("r", 0o644).unwrap();
+    tree.write_held(0, &bytes(1, SIZE)).unwrap();
+}
+
 pub fn two(tree: &mut Direct) {
     file(tree, "r/a", 5000);
     file(tree, "r/b", 100);

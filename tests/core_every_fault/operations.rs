@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::ops::ControlFlow;
 
 use cmkfs::format::header::KeyBinding;
-use cmkfs::fs::{FileKind, NodeType, OpenFlags, ROOT_NODE, SetAttributes, SetTime};
+use cmkfs::fs::{FileKind, NodeType, OpenFlags, ROOT_NODE, SetAttributes, SetTime, XattrMode};
 use cmkfs::volume::{rekey, rewrap};
 
 use crate::beds::{
     Operation, SIZE, answer, by_block, bytes, directories, file, filled, journaled, long, nothing,
-    populated, set, sparse, two, two_long, whole, with_handle, words,
+    populated, set, sparse, temporary, two, two_long, whole, with_handle, words,
 };
 use crate::support::tree::{Mode, Range, Tree};
 use crate::support::{MODE, caller};
@@ -189,6 +189,36 @@ pub fn operations() -> Vec<Operation> {
         }),
         whole("link", two, |t| words(t.link("r/a", "r/c"))),
         whole("link, long name", two, |t| words(t.link("r/a", &long("c")))),
+        whole("a file without a name that gets one", nothing, |t| {
+            let made = t
+                .hold_temporary("r", 0o644)
+                .and_then(|()| t.write_held(0, &bytes(5, SIZE)))
+                .and_then(|()| t.link_held(&long("c")));
+            t.release_held();
+            words(made)
+        }),
+        whole("link of a file without a name", temporary, |t| {
+            words(t.link_held("r/c"))
+        }),
+        whole("link of a file without a name, long name", temporary, |t| {
+            words(t.link_held(&long("c")))
+        }),
+        whole(
+            "set an attribute of a file without a name, and link it",
+            temporary,
+            |t| {
+                let (node, _) = t.held_last().ok_or("nothing is held")?;
+                let set = t.fs().set_xattr(
+                    caller(),
+                    node,
+                    OsStr::new("user.a"),
+                    b"value",
+                    XattrMode::Set,
+                );
+                words(set.map_err(|error| error.errno()))?;
+                words(t.link_held("r/c"))
+            },
+        ),
         whole("unlink", two, |t| words(t.unlink("r/a"))),
         whole("unlink, long name", two_long, |t| {
             words(t.unlink(&long("a")))

@@ -14,6 +14,9 @@ use super::support::{TestVolume, caller};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     Create(Path),
+    /// Makes a file without a name, writes so many bytes to it, or syncs it, overwrites it and syncs it again, and gives it
+    /// this name.
+    CreateUnnamed(Path, usize, bool),
     MakeDirectory(Path),
     Symlink(Path, usize),
     Link(Path, Path),
@@ -96,6 +99,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ];
     prop_oneof![
         4 => file().prop_map(Create),
+        2 => (file(), length(), any::<bool>()).prop_map(|(p, l, s)| CreateUnnamed(p, l, s)),
         2 => directory().prop_map(MakeDirectory),
         1 => (path(), prop_oneof![1..60_usize, Just(4000_usize)]).prop_map(|(p, l)| Symlink(p, l)),
         1 => (path(), path()).prop_map(|(a, b)| Link(a, b)),
@@ -239,6 +243,34 @@ impl Run {
                 let id = self.id(path);
                 self.model.make_file(id, Content::default(), 0o644);
                 self.model.born(path, id);
+            }
+            CreateUnnamed(path, length, synced) => {
+                let data = bytes(model.step, length);
+                let over = |tree: &mut Direct| {
+                    tree.sync_held()?;
+                    // By way of its journal.
+                    tree.write_held(0, &data)?;
+                    tree.sync_held()
+                };
+                let first = if synced {
+                    bytes(model.step + 1, length)
+                } else {
+                    data.clone()
+                };
+                let made = tree
+                    .hold_temporary("", 0o644)
+                    .and_then(|()| tree.write_held(0, &first))
+                    .and_then(|()| if synced { over(tree) } else { Ok(()) })
+                    .and_then(|()| tree.link_held(path));
+                tree.release_held();
+                made?;
+                let id = self.id(path);
+                self.model.make_file(id, Content::default(), 0o644);
+                self.model.change(id, |content| content.write(0, &data));
+                self.model.linked(path, id);
+                if synced {
+                    self.model.synced_file(id, false);
+                }
             }
             MakeDirectory(path) => {
                 tree.mkdir(path, 0o755)?;

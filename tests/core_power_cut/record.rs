@@ -155,7 +155,6 @@ impl History {
     fn made(&mut self, directory: BorrowedFd<'_>, name: &CStr) {
         let dentry = self.dentry(directory, name);
         let stat = stat_of(directory, name);
-        let key = (stat.st_dev, stat.st_ino);
         if self.names.contains_key(&dentry) {
             // Opened, not made.
             return;
@@ -169,6 +168,12 @@ impl History {
             rustix::fs::FileType::RegularFile => Kind::File,
             other => panic!("histories make no {other:?}"),
         };
+        let id = self.new_object(&stat, kind);
+        self.names.insert(dentry.clone(), id);
+        self.events.push(Event::Make(dentry, id));
+    }
+
+    fn new_object(&mut self, stat: &Stat, kind: Kind) -> Id {
         let id = self.objects.len();
         self.objects.push(Object {
             kind,
@@ -177,15 +182,19 @@ impl History {
             attributes: BTreeMap::new(),
             entries: BTreeMap::new(),
         });
-        self.numbers.insert(key, id);
+        self.numbers.insert((stat.st_dev, stat.st_ino), id);
         self.modes.insert(id, self.objects[id].mode);
-        self.names.insert(dentry.clone(), id);
-        self.events.push(Event::Make(dentry, id));
+        id
     }
 
     fn note(&mut self, effect: Effect<'_>) {
         let event = match effect {
             Effect::Made { directory, name } => return self.made(directory, name),
+            // Not on the disk before it has a name.
+            Effect::MadeUnnamed { file } => {
+                self.new_object(&rustix::fs::fstat(file).unwrap(), Kind::File);
+                return;
+            }
             Effect::Linked { directory, name } => {
                 let (dentry, id) = (
                     self.dentry(directory, name),

@@ -97,6 +97,17 @@ impl Direct {
         !self.held.is_empty()
     }
 
+    /// The node and the handle of the file held open last.
+    pub fn held_last(&self) -> Option<(NodeId, HandleId)> {
+        self.held.last().copied()
+    }
+
+    /// Syncs the file held open last.
+    pub fn sync_held(&self) -> Answer<()> {
+        let (_, handle) = *self.held.last().ok_or(Errno::BADF)?;
+        answer(self.fs().sync(handle, false))
+    }
+
     /// The open volume.
     pub fn open_volume(&self) -> &Volume {
         self.open.as_ref().unwrap()
@@ -361,6 +372,30 @@ impl Tree for Direct {
         let handle = answer(self.fs().open(caller(), node, WRITE))?.handle;
         self.held.push((node, handle));
         Ok(())
+    }
+
+    fn hold_temporary(&mut self, directory: &str, mode: u32) -> Answer<()> {
+        let parent = self.walk(directory)?;
+        if parent.kind != FileKind::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        let mode = NewMode {
+            permissions: mode,
+            umask: 0o022,
+        };
+        let made = self
+            .fs()
+            .create_temporary(caller(), parent.node, mode, WRITE);
+        let (found, opened) = answer(made)?;
+        self.held.push((found.node, opened.handle));
+        self.found(Ok(found)).map(drop)
+    }
+
+    fn link_held(&mut self, path: &str) -> Answer<()> {
+        let (node, _) = *self.held.last().ok_or(Errno::BADF)?;
+        let (parent, name) = self.parent(path)?;
+        self.absent(path)?;
+        self.found(self.fs().link(node, parent, name)).map(drop)
     }
 
     fn write_held(&mut self, offset: u64, data: &[u8]) -> Answer<()> {

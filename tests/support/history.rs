@@ -22,6 +22,8 @@ pub enum Operation {
     SetXattr(String, String, Data),
     RemoveXattr(String, String),
     Hold(String),
+    HoldTemporary(String, u32),
+    LinkHeld(String),
     WriteHeld(u64, Data),
     ReadHeld,
     ReleaseHeld,
@@ -158,15 +160,36 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// With files that are made without a name, and may get one.
+fn operation_with_temporaries() -> impl Strategy<Value = Operation> {
+    let directory = prop_oneof![2 => Just(String::new()), 2 => Just("b".to_owned()), 1 => path()];
+    prop_oneof![
+        12 => operation(),
+        1 => (directory, mode()).prop_map(|(p, m)| Operation::HoldTemporary(p, m)),
+        1 => path().prop_map(Operation::LinkHeld),
+    ]
+}
+
 /// Histories of up to `length` operations that begin with something to work on.
 pub fn histories(length: usize) -> impl Strategy<Value = Vec<Operation>> {
+    histories_of(operation(), length)
+}
+
+/// The same, with files that are made without a name.
+pub fn histories_with_temporaries(length: usize) -> impl Strategy<Value = Vec<Operation>> {
+    histories_of(operation_with_temporaries(), length)
+}
+
+fn histories_of(
+    operation: impl Strategy<Value = Operation>,
+    length: usize,
+) -> impl Strategy<Value = Vec<Operation>> {
     let start = vec![
         Operation::Create("a".to_owned(), 0o644),
         Operation::MakeDirectory("b".to_owned(), 0o755),
         Operation::Create("b/a".to_owned(), 0o600),
     ];
-    prop::collection::vec(operation(), 1..length)
-        .prop_map(move |rest| [start.clone(), rest].concat())
+    prop::collection::vec(operation, 1..length).prop_map(move |rest| [start.clone(), rest].concat())
 }
 
 impl Operation {
@@ -188,7 +211,9 @@ impl Operation {
             | SetMtime(path, ..)
             | SetXattr(path, ..)
             | RemoveXattr(path, _)
-            | Hold(path) => vec![path],
+            | Hold(path)
+            | HoldTemporary(path, _)
+            | LinkHeld(path) => vec![path],
             WriteHeld(..) | ReadHeld | ReleaseHeld | Remount => Vec::new(),
         }
     }
@@ -219,6 +244,8 @@ pub fn run_on(tree: &mut dyn Tree, operation: &Operation) -> Result<Vec<u8>, rus
         SetXattr(path, name, value) => tree.set_xattr(path, name, &value.bytes()).map(nothing),
         RemoveXattr(path, name) => tree.remove_xattr(path, name).map(nothing),
         Hold(path) => tree.hold(path).map(nothing),
+        HoldTemporary(directory, mode) => tree.hold_temporary(directory, *mode).map(nothing),
+        LinkHeld(path) => tree.link_held(path).map(nothing),
         WriteHeld(offset, data) => tree.write_held(*offset, &data.bytes()).map(nothing),
         ReadHeld => tree.read_held(),
         ReleaseHeld => {

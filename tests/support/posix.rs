@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
@@ -152,6 +153,24 @@ impl Tree for Posix {
         let file = self.open(path, true)?;
         self.held.push(file);
         Ok(())
+    }
+
+    fn hold_temporary(&mut self, directory: &str, mode: u32) -> Answer<()> {
+        let mut options = OpenOptions::new();
+        let file = io(options
+            .read(true)
+            .write(true)
+            .mode(mode)
+            .custom_flags(libc::O_TMPFILE | libc::O_NOFOLLOW)
+            .open(self.at(directory)))?;
+        self.held.push(file);
+        Ok(())
+    }
+
+    fn link_held(&mut self, path: &str) -> Answer<()> {
+        let file = self.held.last().ok_or(Errno::BADF)?;
+        let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::linkat(CWD, held, CWD, self.at(path), AtFlags::SYMLINK_FOLLOW)
     }
 
     fn write_held(&mut self, offset: u64, data: &[u8]) -> Answer<()> {

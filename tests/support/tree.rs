@@ -59,6 +59,10 @@ pub trait Tree {
     fn remove_xattr(&mut self, path: &str, name: &str) -> Answer<()>;
     /// Opens a file and keeps it open, whatever happens to its name.
     fn hold(&mut self, path: &str) -> Answer<()>;
+    /// Makes a file without a name in a directory, and keeps it open.
+    fn hold_temporary(&mut self, directory: &str, mode: u32) -> Answer<()>;
+    /// Gives the file held open last a name.
+    fn link_held(&mut self, path: &str) -> Answer<()>;
     /// Writes to the file held open last.
     fn write_held(&mut self, offset: u64, data: &[u8]) -> Answer<()>;
     /// The whole content of the file held open last.

@@ -1,7 +1,7 @@
 //! A tree in memory, which says what comes of an operation that no fault meets. Cheap to copy: the states before and after
 //! an operation that failed are both at hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::support::history::Operation;
 use super::support::tree::{Mode, Range, Seen};
@@ -22,6 +22,8 @@ pub enum Node {
 pub struct Model {
     nodes: Vec<Node>,
     held: Vec<usize>,
+    /// Files that were made without a name, and have got none.
+    unnamed: BTreeSet<usize>,
 }
 
 /// An operation that is refused. Which errno that is, the tests of the core say.
@@ -37,6 +39,7 @@ impl Default for Model {
         Self {
             nodes: vec![Node::Directory(BTreeMap::new(), BTreeMap::new())],
             held: Vec::new(),
+            unnamed: BTreeSet::new(),
         }
     }
 }
@@ -76,6 +79,26 @@ impl Model {
                 self.file(path)?;
                 let node = self.walk(path)?;
                 self.held.push(node);
+            }
+            HoldTemporary(directory, _) => {
+                let at = self.walk(directory)?;
+                if !matches!(self.nodes[at], Node::Directory(..)) {
+                    return Err(Refused);
+                }
+                self.nodes.push(Node::File(Vec::new(), BTreeMap::new()));
+                let node = self.nodes.len() - 1;
+                self.unnamed.insert(node);
+                self.held.push(node);
+            }
+            LinkHeld(path) => {
+                let node = *self.held.last().ok_or(Refused)?;
+                self.entries(path)?;
+                let is_there = self.unnamed.contains(&node) || self.has_name(node);
+                if !is_there || self.walk(path).is_ok() {
+                    return Err(Refused);
+                }
+                self.put(path, node)?;
+                self.unnamed.remove(&node);
             }
             WriteHeld(offset, data) => {
                 put(self.held_content().ok_or(Refused)?, *offset, &data.bytes())
@@ -190,6 +213,13 @@ impl Model {
         }
         self.nodes.push(node);
         self.put(path, self.nodes.len() - 1)
+    }
+
+    fn has_name(&self, node: usize) -> bool {
+        self.nodes.iter().any(|each| match each {
+            Node::Directory(entries, _) => entries.values().any(|entry| *entry == node),
+            _ => false,
+        })
     }
 
     fn link(&mut self, old: &str, new: &str) -> Answer<()> {

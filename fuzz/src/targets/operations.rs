@@ -175,7 +175,17 @@ fn operation(input: &mut Unstructured<'_>) -> Result<Operation> {
         21 => RemoveXattr(path(input)?, "user.a".to_owned()),
         22 => Hold(path(input)?),
         23 => WriteHeld(offset(input)?, data(input)?),
-        _ => input.choose(&[ReadHeld, ReleaseHeld])?.clone(),
+        _ => {
+            let rare = [
+                ReadHeld,
+                ReleaseHeld,
+                HoldTemporary(String::new(), 0o600),
+                HoldTemporary("d".to_owned(), 0o600),
+                LinkHeld("a".to_owned()),
+                LinkHeld("l".repeat(200)),
+            ];
+            input.choose(&rare)?.clone()
+        }
     })
 }
 
@@ -321,7 +331,12 @@ impl Run {
                 assert!(read == expected, "{operation:?} reads something else")
             }
             // Not every backing filesystem can do it.
-            (Err(Errno::OPNOTSUPP), _) if matches!(operation, Operation::Allocate(..)) => {
+            (Err(Errno::OPNOTSUPP), _)
+                if matches!(
+                    operation,
+                    Operation::Allocate(..) | Operation::HoldTemporary(..)
+                ) =>
+            {
                 self.model = before;
             }
             (Err(errno), Ok(_)) => panic!("{operation:?}: {errno}"),
@@ -340,7 +355,8 @@ impl Run {
         let mut after = self.model.clone();
         let applied = after.apply(operation);
         // What could not be opened is not held.
-        if result.is_err() && matches!(operation, Operation::Hold(_)) {
+        if result.is_err() && matches!(operation, Operation::Hold(_) | Operation::HoldTemporary(..))
+        {
             after.hold_as(&self.model);
         }
         match &result {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     self, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, Stat,
-    Timestamps, Uid, XattrFlags,
+    StatxFlags, StatxTimestamp, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -105,6 +105,22 @@ impl Backing {
         Ok(file)
     }
 
+    /// Makes a file in a directory, without a name there. It goes with its last descriptor unless it is linked before.
+    /// EOPNOTSUPP where the filesystem has no such files.
+    pub(super) fn open_unnamed(&self, directory: impl AsFd, mode: u32) -> Io<OwnedFd> {
+        self.gate(Call::Open)?;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode);
+        let file = match retry_on_intr(|| fs::openat(&directory, c".", flags, mode)) {
+            // O_TMPFILE was not understood, open(2) says: a directory cannot be opened for writing.
+            Err(Errno::ISDIR) => return Err(Errno::OPNOTSUPP),
+            opened => opened?,
+        };
+        let made = file.as_fd();
+        self.done(Effect::MadeUnnamed { file: made });
+        Ok(file)
+    }
+
     /// Opens again what an O_PATH descriptor refers to.
     pub(super) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Io<OwnedFd> {
         self.gate(Call::Open)?;
@@ -118,6 +134,20 @@ impl Backing {
             At::Name(directory, name) => fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW),
             At::Fd(fd) => fs::fstat(fd),
         }
+    }
+
+    /// When an object was made; `None` where its filesystem does not say.
+    pub(super) fn birth_time(&self, at: At<'_>) -> Io<Option<StatxTimestamp>> {
+        self.gate(Call::Stat)?;
+        let wanted = StatxFlags::BTIME;
+        let found = match at {
+            At::Name(directory, name) => {
+                fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted)
+            }
+            At::Fd(fd) => fs::statx(fd, c"", AtFlags::EMPTY_PATH, wanted),
+        }?;
+        let is_known = found.stx_mask & wanted.bits() != 0;
+        Ok(is_known.then_some(found.stx_btime))
     }
 
     pub(super) fn statvfs(&self, fd: impl AsFd) -> Io<fs::StatVfs> {
@@ -577,5 +607,21 @@ mod tests {
         assert_eq!(permissions().mode() & 0o777, 0o600);
         set(c"outside").unwrap();
         assert_eq!(permissions().mode() & 0o777, 0o666);
+    }
+
+    #[test]
+    fn a_filesystem_without_unnamed_files_and_times_of_birth_says_so() {
+        let directory = std::fs::File::open("/proc").unwrap();
+        let backing = Backing::default();
+        let unnamed = backing.open_unnamed(&directory, 0o600).err();
+        // Whoever may not write there is refused before.
+        let expected = if rustix::process::geteuid().is_root() {
+            Errno::OPNOTSUPP
+        } else {
+            Errno::ACCESS
+        };
+        assert_eq!(unnamed, Some(expected));
+        let at = At::Name(directory.as_fd(), c"self");
+        assert!(backing.birth_time(at).unwrap().is_none());
     }
 }

@@ -14,7 +14,7 @@ use super::At;
 pub enum Call {
     /// openat.
     Open,
-    /// fstat, fstatat, statvfs.
+    /// fstat, fstatat, statx, statvfs.
     Stat,
     /// mkdirat, mknodat, symlinkat, linkat.
     Make,
@@ -72,7 +72,12 @@ pub enum Effect<'a> {
         /// Its name.
         name: &'a CStr,
     },
-    /// An object has got this name besides those it had.
+    /// A new file that has no name.
+    MadeUnnamed {
+        /// The file.
+        file: BorrowedFd<'a>,
+    },
+    /// An object has got this name besides those it had, or its first.
     Linked {
         /// The directory.
         directory: BorrowedFd<'a>,

@@ -10,7 +10,8 @@ use crate::fs::backing::At;
 use crate::fs::error::FsResult;
 use crate::fs::inodes::Inode;
 use crate::fs::types::{
-    Attributes, Caller, FileKind, FilesystemStatistics, HandleId, NodeId, SetAttributes, SetTime,
+    Attributes, Caller, FileKind, FileTime, FilesystemStatistics, HandleId, NodeId, SetAttributes,
+    SetTime,
 };
 
 impl FileSystem {
@@ -75,6 +76,21 @@ impl FileSystem {
             (stat, size?)
         };
         Ok(self.attributes_of(inode.node, inode.kind, &stat, size))
+    }
+
+    /// When an inode's backing object was made; `None` where the backing filesystem does not say. Who replaces one backing
+    /// object by another (rekey, a rewrap of a symlink) makes it anew.
+    ///
+    /// # Errors
+    /// Its key refused, as for [`FileSystem::attributes`].
+    pub fn birth_time(&self, node: NodeId) -> FsResult<Option<FileTime>> {
+        let inode = self.inodes.get(node)?;
+        self.check_attributes_of(&inode)?;
+        let born = self.on_backing(&inode, |at| self.core.backing.birth_time(at))?;
+        Ok(born.map(|time| FileTime {
+            seconds: time.tv_sec,
+            nanoseconds: time.tv_nsec,
+        }))
     }
 
     /// Changes attributes, and says what they are then.

@@ -40,7 +40,7 @@ impl FileSystem {
     /// from then on is wrapped under the CMK that `binding` names then. Its attributes stay.
     ///
     /// # Errors
-    /// ENOTDIR, ENOTEMPTY, EROFS, ENOENT where it is removed; ENOSPC where its attributes find no room a second time; the
+    /// ENOTDIR; ENOTEMPTY, also where a file is open that was made in it without a name; EROFS, ENOENT where it is removed; ENOSPC where its attributes find no room a second time; the
     /// new key refused, or the old one. Nothing has changed then.
     pub fn bind(&self, node: NodeId, binding: &KeyBinding) -> FsResult<()> {
         self.core.writable()?;
@@ -57,6 +57,10 @@ impl FileSystem {
             return Err(Errno::NOENT.into());
         }
         check_empty(&self.core, directory, c".")?;
+        // Its data key may be there already, and it may get a name in here.
+        if self.has_unnamed(&inode) {
+            return Err(Errno::NOTEMPTY.into());
+        }
         let attributes = {
             let keys = old.object.keys(&self.core.ring)?;
             self.encrypted_attributes(&inode, directory, &keys)?

@@ -178,15 +178,24 @@ impl FileSystem {
             Ok(())
         })?;
         let inode = self.inodes.get(attributes.node)?;
+        let opened = self.open_created(inode, created.ok_or(Errno::IO)?, flags);
+        Ok((attributes, opened))
+    }
+
+    /// Opens a file that was made this moment, by the descriptor that it was made with, unless somebody else has opened it
+    /// since.
+    pub(super) fn open_created(
+        &self,
+        inode: Arc<Inode>,
+        created: OwnedFd,
+        flags: OpenFlags,
+    ) -> Opened {
         let file = {
             let mut slot = inode.file.lock();
             slot.handles += 1;
             slot.writers += u32::from(flags.write);
-            match (&slot.file, created) {
-                (Some(file), _) => Arc::clone(file),
-                (None, Some(fd)) => Arc::clone(slot.file.insert(OpenFile::created(fd))),
-                (None, None) => return Err(Errno::IO.into()),
-            }
+            let made = || OpenFile::created(created);
+            Arc::clone(slot.file.get_or_insert_with(made))
         };
         let handle = self.files.insert(FileHandle {
             inode,
@@ -194,13 +203,10 @@ impl FileSystem {
             writes: flags.write,
             counts_as_writer: flags.write,
         });
-        Ok((
-            attributes,
-            Opened {
-                handle,
-                keep_cache: true,
-            },
-        ))
+        Opened {
+            handle,
+            keep_cache: true,
+        }
     }
 
     /// Fills `buffer` from `offset`; fewer bytes only at the end of the file.
@@ -274,8 +280,9 @@ impl FileSystem {
         let handle = self.files.get(handle)?;
         handle.file.sync(&self.core, data_only)?;
         match handle.inode.parent() {
-            Some(parent) => self.sync_ancestors(&parent),
-            None => Ok(()),
+            // Nothing leads to a file without a name, and its directory may be gone.
+            Some(parent) if !self.has_no_name(&handle.inode) => self.sync_ancestors(&parent),
+            _ => Ok(()),
         }
     }
 

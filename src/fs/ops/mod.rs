@@ -1,5 +1,5 @@
 //! One method a filesystem operation, by subject: [`namespace`] names · [`rename`] · [`attributes`] · [`files`] open
-//! files · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
+//! files · [`temporary`] files without a name · [`listing`] directories · [`binding`] directories to CMKs · [`links`] symlinks · [`xattrs`] ·
 //! [`sealing`] what happens in the background · [`withdraw`] keys that are withdrawn ·
 //! [`walk`] going through all objects · [`rewrap`] wrapping data keys anew · [`rekey`] new data keys · [`replace`] one
 //! backing object in the place of another · [`verify`] what is stored · [`repair`] what heals without guessing.
@@ -18,6 +18,7 @@ mod repair;
 mod replace;
 mod rewrap;
 mod sealing;
+mod temporary;
 mod verify;
 mod walk;
 mod withdraw;

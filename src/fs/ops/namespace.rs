@@ -59,7 +59,7 @@ impl FileSystem {
 
     /// Fails if a CMK is withdrawn that guards what was found. The directory's is asked once more: it may have been withdrawn
     /// since the name was encrypted, and a withdrawal drops only the names of what was found before it.
-    fn check_found(&self, parent: &Arc<Inode>, found: &Arc<Inode>) -> FsResult<()> {
+    pub(super) fn check_found(&self, parent: &Arc<Inode>, found: &Arc<Inode>) -> FsResult<()> {
         if self.leases().any_revoked() {
             parent.check_key(&self.core)?;
         }

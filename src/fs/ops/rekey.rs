@@ -88,7 +88,18 @@ impl FileSystem {
     }
 
     fn rekey_file(&self, inode: &Arc<Inode>, go_on: &mut dyn FnMut() -> bool) -> FsResult<Rekeyed> {
+        let (is_pinned, is_unnamed) = {
+            let place = inode.place.read();
+            (place.pin.is_some(), place.is_unnamed())
+        };
+        if is_pinned && !is_unnamed {
+            // Without a name there is nothing of it that could be read after a remount.
+            return Ok(Rekeyed::Nothing);
+        }
         let held = self.hold(inode, true)?;
+        if is_unnamed && held.file().existing_object().is_some() {
+            return Ok(Rekeyed::Unnamed);
+        }
         for _ in 0..ATTEMPTS {
             match self.try_rekey(inode, held.file(), go_on)? {
                 Rekeyed::Missed => {}

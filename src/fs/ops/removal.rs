@@ -9,7 +9,7 @@ use super::{FileSystem, kind_of};
 use crate::format::envelope::ObjectKind;
 use crate::format::header::{HEADER_LEN, Header};
 use crate::fs::backing::At;
-use crate::fs::inodes::BackingId;
+use crate::fs::inodes::{BackingId, Inode};
 use crate::fs::types::{FileKind, NodeId};
 use crate::ids::ObjectId;
 
@@ -76,13 +76,7 @@ impl FileSystem {
         let Ok(inode) = self.inodes.get(node) else {
             return;
         };
-        if !inode.is_forgotten() || inode.kind != FileKind::File {
-            return;
-        }
-        let pin = inode.place.read().pin.clone();
-        let stat = |pin: Arc<OwnedFd>| self.core.backing.stat(At::Fd(pin.as_fd())).ok();
-        // It may have other names than the one it was known by.
-        if pin.and_then(stat).is_none_or(|stat| stat.st_nlink > 0) {
+        if !inode.is_forgotten() || inode.kind != FileKind::File || !self.has_no_name(&inode) {
             return;
         }
         // Without the turn, which can take long: a seal that is under way goes to a file that nobody can open anew.
@@ -98,5 +92,13 @@ impl FileSystem {
             }
         }
         self.inodes.let_go(inode);
+    }
+
+    /// No name leads to this inode: it has lost the last one, or never had one. One that is pinned may have other names
+    /// than the one it was known by.
+    pub(super) fn has_no_name(&self, inode: &Inode) -> bool {
+        let pin = inode.place.read().pin.clone();
+        let stat = |pin: Arc<OwnedFd>| self.core.backing.stat(At::Fd(pin.as_fd())).ok();
+        pin.and_then(stat).is_some_and(|stat| stat.st_nlink == 0)
     }
 }

@@ -20,7 +20,7 @@ use crate::format::names::{BackingName, LINKS_DIRECTORY};
 use crate::fs::backing::At;
 use crate::fs::directory::{header_aside, own_name};
 use crate::fs::error::FsResult;
-use crate::fs::inodes::Inode;
+use crate::fs::inodes::{Inode, Place};
 use crate::fs::types::{FileKind, NodeId};
 
 /// A name that an object got while a walk was under way.
@@ -268,13 +268,23 @@ impl<'a> Maintenance<'a> {
         moved
     }
 
-    /// Files that are open and have no name any more.
+    /// Files that are open and have no name, any more or yet.
     #[must_use]
     pub fn nameless(&self) -> Vec<Entry<'a>> {
+        self.files_at(|place| place.pin.is_some())
+    }
+
+    /// Files that are open, were made without a name, and have got none.
+    #[must_use]
+    pub fn unnamed(&self) -> Vec<Entry<'a>> {
+        self.files_at(Place::is_unnamed)
+    }
+
+    fn files_at(&self, is_there: impl Fn(&Place) -> bool) -> Vec<Entry<'a>> {
         let inodes = &self.filesystem.inodes;
         let all = inodes.all();
         all.iter()
-            .filter(|inode| inode.kind == FileKind::File && inode.place.read().pin.is_some())
+            .filter(|inode| inode.kind == FileKind::File && is_there(&inode.place.read()))
             .filter_map(|inode| inodes.hold(inode.node).ok())
             .map(|inode| self.entry_of(inode, None, 0))
             .collect()
