@@ -173,6 +173,17 @@ impl FileSystem {
         synced
     }
 
+    /// Puts all that was written on the disk, as syncfs(2) does.
+    ///
+    /// # Errors
+    /// What the backing says.
+    pub fn sync_all(&self) -> FsResult<()> {
+        if self.core.read_only {
+            return Ok(());
+        }
+        self.sync_backing()
+    }
+
     /// Puts everything of the backing filesystem on the disk.
     pub(super) fn sync_backing(&self) -> FsResult<()> {
         let root = self.inodes.root().descriptor(&self.core)?;

@@ -60,10 +60,7 @@ impl Answer<'_> {
     ) -> Result<(Attributes, Opened), Errno> {
         let (mode, flags) = (convert::new_mode(mode, umask), convert::open_flags(flags));
         let fs = &self.service.fs;
-        self.result(parent, {
-            let _ = (fs, caller, mode, flags);
-            Err(FsError::from(Errno::OPNOTSUPP))
-        })
+        self.result(parent, fs.create_temporary(caller, parent, mode, flags))
     }
 
     /// READ into a buffer of the transport's: how many of its bytes were filled.
