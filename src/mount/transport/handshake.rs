@@ -43,6 +43,8 @@ fn wanted(is_read_only: bool, with_rings: bool) -> InitFlags {
         | InitFlags::DONT_MASK
         | InitFlags::SETXATTR_EXT
         | InitFlags::INIT_EXT
+        // An aborted connection is told from an unmounted one.
+        | InitFlags::ABORT_ERROR
         | InitFlags::CACHE_SYMLINKS;
     if !is_read_only {
         wanted |= InitFlags::WRITEBACK_CACHE | InitFlags::HANDLE_KILLPRIV_V2;

@@ -145,6 +145,8 @@ pub(super) fn capabilities(read_only: bool) -> InitFlags {
         // where a key was withdrawn they are dropped, and the read is refused whatever is still cached.
         | InitFlags::FUSE_AUTO_INVAL_DATA
         | InitFlags::FUSE_DONT_MASK
+        // An aborted connection is told from an unmounted one.
+        | InitFlags::FUSE_ABORT_ERROR
         | InitFlags::FUSE_CACHE_SYMLINKS;
     if !read_only {
         wanted |= InitFlags::FUSE_WRITEBACK_CACHE | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
