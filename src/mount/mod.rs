@@ -3,9 +3,11 @@
 //! [`options`] what `-o` says · [`mountinfo`] what is mounted where · [`mountpoint`] checks, mounts, unmounts ·
 //! [`fusermount`] the helper for ordinary users · [`session`] the FUSE transport · [`stats`] what it was asked · [`serve`] the life of a mount ·
 //! [`revoke`] keys that change under it · [`control`] how commands reach it · [`ticker`] threads that wake now and then · [`daemon`] into the background ·
-//! [`confine`] what the process gives up · [`unmounter`] the process that unmounts for it ·
+//! [`confine`] what the process gives up · `second` the processes beside it: [`unmounter`] unmounts for it, and if it is killed and cannot die
+//! ends the connection (`aborter`), [`syncer`] asks the mount itself ·
 //! [`holders`] who keeps a mount busy · [`error`] what can go wrong.
 
+mod aborter;
 pub mod confine;
 pub mod control;
 pub mod daemon;
@@ -16,9 +18,11 @@ pub mod mountinfo;
 pub mod mountpoint;
 pub mod options;
 pub mod revoke;
+mod second;
 pub mod serve;
 pub mod session;
 pub mod stats;
+pub mod syncer;
 pub mod ticker;
 pub mod unmounter;
 

@@ -2,6 +2,7 @@
 //! pages back first, so the core would see a file of the past. A thread of its own makes the kernel write them back (from
 //! a worker that would deadlock: the workers have to take those writes) and answers then.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -30,7 +31,7 @@ pub(super) fn start(
     write_back: Arc<WriteBack>,
     reporter: Arc<Reporter>,
     stats: Arc<Stats>,
-) -> std::io::Result<Sender<Request>> {
+) -> io::Result<Sender<Request>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
         .name("cmkfs-seek".to_owned())
@@ -46,9 +47,17 @@ fn serve(
     requests: &Receiver<Request>,
 ) {
     for request in requests {
-        if let Err(error) = write_back.run() {
+        match write_back.run() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // What the core knows may be of the past for good, and a copy would lack what was written since.
+                log::error!("writing back before a seek: {error}");
+                stats.take_over(request.begun).fails();
+                request.reply.error(Errno::EIO);
+                continue;
+            }
             // A lazily detached mount cannot be reached any more.
-            log::debug!("writing back before a seek: {error}");
+            Err(error) => log::debug!("writing back before a seek: {error}"),
+            Ok(()) => {}
         }
         answer(fs, reporter, stats, request);
     }
