@@ -3,11 +3,12 @@
 //! its own mount, as telling the kernel to drop a page does that is being read, never dies, because nobody is left to
 //! answer: everybody who uses the mount would wait with it, out of reach of every signal.
 //!
-//! So another process has itself told when the mount's main thread dies (`PR_SET_PDEATHSIG`), which waits for nothing that
-//! comes from the mount. It gives the others a moment, and then aborts the connection: by umount2(2) with `MNT_FORCE`, which
-//! aborts before it looks whether the mount is in use, and finds that it is, so that the dead mount stays as it does after
-//! every kill; or, where that is not allowed, through the file that the kernel has for it (fusectl), which belongs to
-//! whoever mounted.
+//! So another process looks every second whether the mount's main thread is dead, which waits for nothing that comes from
+//! the mount. (The kernel could tell it, by `PR_SET_PDEATHSIG`; but that signal counts as sent by who dies, and Landlock
+//! keeps a mount's process from sending any.) It gives the other threads a moment, and then aborts the connection: by
+//! umount2(2) with `MNT_FORCE`, which aborts before it looks whether the mount is in use, and finds that it is, so that the
+//! dead mount stays as it does after every kill; or, where that is not allowed, through the file that the kernel has for it
+//! (fusectl), which belongs to whoever mounted.
 
 use std::fs;
 use std::io;
@@ -17,17 +18,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::mount::UnmountFlags;
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use signal_hook::consts::SIGUSR1;
-use signal_hook::iterator::Signals;
+use rustix::process::getppid;
 
+/// How often it is looked, and tried again while the killed process is still there.
+const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a killed process may take to be gone: usually milliseconds.
 const GRACE: Duration = Duration::from_millis(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// A signal that came from somebody else is told from a death by there being none for so long.
-const FALSE_ALARM: Duration = Duration::from_secs(10);
-/// How often it is tried again while the killed process is still there.
-const AGAIN: Duration = Duration::from_secs(1);
 /// Where the kernel's files for FUSE connections are, if anybody has mounted them.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
@@ -71,31 +68,26 @@ impl Daemon {
 }
 
 /// From here on, in a thread of its own: aborts the connection of the mount with this device at `path` if the process that
-/// has started this one, by its main thread, is killed and does not go.
+/// has started this one is killed and does not go.
 ///
 /// # Errors
-/// Where nothing can be watched.
+/// Where no thread can be started.
 pub(super) fn watch(path: &Path, device: (u32, u32), daemon: u32) -> io::Result<()> {
     let daemon = Daemon(daemon);
     let path = path.to_owned();
-    let mut signals = Signals::new([SIGUSR1])?;
-    set_parent_process_death_signal(Some(Signal::USR1))?;
-    let wait = move || {
-        // It may have died before it could be noticed.
-        while daemon.state() == State::Alive {
-            signals.wait().for_each(drop);
-            daemon.leaves(State::Alive, FALSE_ALARM);
-        }
-        while !daemon.leaves(State::Dying, GRACE) {
-            // Nobody is left to tell where it cannot be done.
-            let _ = abort(&path, device, daemon);
-            daemon.leaves(State::Dying, AGAIN);
+    let watch = move || {
+        while daemon.state() != State::Gone {
+            if daemon.state() == State::Dying && !daemon.leaves(State::Dying, GRACE) {
+                // Nobody is left to tell where it cannot be done.
+                let _ = abort(&path, device, daemon);
+            }
+            std::thread::sleep(INTERVAL);
         }
     };
     // On a thread of its own, because the other may itself be waiting for the mount.
     std::thread::Builder::new()
         .name("cmkfs-abort".to_owned())
-        .spawn(wait)
+        .spawn(watch)
         .map(drop)
 }
 

@@ -200,7 +200,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts at a checked place and gives the session's descriptor with it. To be called by the process's main thread.
+    /// Mounts at a checked place and gives the session's descriptor with it.
     ///
     /// # Errors
     /// Why the kernel or the helper refuses.

@@ -40,8 +40,7 @@ enum Answer {
 pub(super) struct Unmounter(Second);
 
 impl Unmounter {
-    /// Starts the second process for the mount with this device at `path`. To be called by the thread that lives longest:
-    /// its death is this process's.
+    /// Starts the second process for the mount with this device at `path`.
     pub(super) fn start(path: &Path, device: (u32, u32)) -> Result<Self, MountError> {
         let second = Second::start(COMMAND, path, device);
         second.map(Self).map_err(MountError::Unmounter)

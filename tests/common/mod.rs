@@ -312,7 +312,7 @@ pub fn succeed(command: &mut Command) -> String {
 }
 
 /// Where the threads of a process wait in the kernel.
-fn stacks(pid: u32) -> String {
+pub fn stacks(pid: u32) -> String {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     let threads = threads.into_iter().flatten().flatten();
     let described = threads.map(|thread| {

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use crate::common::{DEADLINE, POLL, Volume, eventually};
+use crate::common::{DEADLINE, POLL, Volume, eventually, stacks};
 
 /// The smallest pipe: one page.
 const ROOM: usize = 4096;
@@ -120,10 +120,13 @@ impl<'a> Held<'a> {
             read("comm").starts_with(name) && read("stack").contains(place)
         };
         let pid = self.volume.daemon().expect("a daemon");
-        eventually(&format!("a thread {name}* is in {place}"), || {
-            let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-            threads.flatten().any(|thread| is_there(&thread.path()))
-        });
+        let until = Instant::now() + DEADLINE;
+        let threads = || fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        while !threads().flatten().any(|thread| is_there(&thread.path())) {
+            let is_late = Instant::now() >= until;
+            assert!(!is_late, "no {name}* is in {place}:\n{}", stacks(pid));
+            std::thread::sleep(POLL);
+        }
     }
 }
 
