@@ -1,15 +1,20 @@
 //! The daemon is killed with SIGKILL in the middle of writes, round after round on the same volume: every byte that was
-//! acknowledged is there, and every block reads as it was before or after the write in flight.
+//! acknowledged is there, and every block reads as it was before or after the write in flight. And wherever the daemon and the
+//! kernel wait for each other when it is killed, nobody hangs.
 
 mod common;
+#[path = "kill/held.rs"]
+mod held;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{Volume, eventually};
+use held::Held;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -201,10 +206,12 @@ fn a_killed_daemon_loses_nothing_it_acknowledged() {
             }
             let (lines_path, synced) = (volume.path("lines"), &synced);
             scope.spawn(move || append(&lines_path, lines, synced));
-            eventually("enough was written", || {
-                acknowledged.load(Ordering::Relaxed) >= kill_after
+            volume.while_used(|| {
+                eventually("enough was written", || {
+                    acknowledged.load(Ordering::Relaxed) >= kill_after
+                });
+                volume.kill();
             });
-            volume.kill();
         });
         expected = shared.into_inner().unwrap();
         volume.mount(&[]);
@@ -215,4 +222,88 @@ fn a_killed_daemon_loses_nothing_it_acknowledged() {
             check(&volume, &mut expected, synced.load(Ordering::Relaxed));
         }
     }
+}
+
+/// A command that withdraws the volume's key, under way.
+fn withdrawing(volume: &Volume) -> Child {
+    volume
+        .command(&["key", "disable", "alias/cmkfs/default"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The daemon is killed: it dies, whoever waited for it goes on, and the next mount works.
+fn killed(volume: &Volume, command: Option<Child>) {
+    volume.kill();
+    if let Some(mut command) = command {
+        eventually("the command has ended", || {
+            command.try_wait().unwrap().is_some()
+        });
+    }
+    eventually("nobody answers", || {
+        rustix::fs::statfs(volume.mountpoint()).err() == Some(rustix::io::Errno::NOTCONN)
+    });
+    assert!(volume.is_mounted(), "a dead mount stays");
+    volume.succeed(&["key", "enable", "alias/cmkfs/default"]);
+    volume.mount(&[]);
+    std::fs::write(volume.path("file"), "new").unwrap();
+    assert_eq!(std::fs::read(volume.path("file")).unwrap(), b"new");
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_pages_are_written_back_leaves_nobody_hanging() {
+    let volume = Volume::new();
+    let mut held = Held::mount(&volume);
+    std::fs::write(volume.path("file"), vec![1; 1 << 20]).unwrap();
+    held.hold(0);
+    let command = withdrawing(&volume);
+    held.wait_for_thread("cmkfs-writeback", "");
+    held.wait_for_worker();
+    killed(&volume, Some(command));
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_a_page_under_read_is_dropped_leaves_nobody_hanging() {
+    let volume = Volume::mounted();
+    std::fs::write(volume.path("file"), vec![1; 1 << 20]).unwrap();
+    volume.unmount();
+    let mut held = Held::mount(&volume);
+    let file = File::open(volume.path("file")).unwrap();
+    // Closing has been asked of the daemon once, and never is again: the command's process closes what it inherits.
+    drop(File::open(volume.path("file")).unwrap());
+    held.hold(0);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| file.read_at(&mut [0; 4096], 0));
+        volume.while_used(|| {
+            held.wait_for_worker();
+            let command = withdrawing(&volume);
+            held.wait_for_thread("cmkfs-", "fuse_reverse_inval_inode");
+            killed(&volume, Some(command));
+        });
+        assert!(reader.join().unwrap().is_err());
+    });
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_a_seek_waits_for_pages_leaves_nobody_hanging() {
+    let volume = Volume::new();
+    let mut held = Held::mount(&volume);
+    let file = File::create(volume.path("file")).unwrap();
+    let seek = || rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(0));
+    file.write_all_at(&[1; 8192], 0).unwrap();
+    assert_eq!(seek(), Ok(8192));
+    // The seek is taken by a worker, and handed on to who asks the kernel: what that asks for is taken by another.
+    let line = held.length_of("LSEEK");
+    file.write_all_at(&[1; 8192], 8192).unwrap();
+    held.hold(line + 10);
+    std::thread::scope(|scope| {
+        let seeking = scope.spawn(seek);
+        volume.while_used(|| {
+            held.wait_for_worker();
+            killed(&volume, None);
+        });
+        assert!(seeking.join().unwrap().is_err());
+    });
 }

@@ -19,7 +19,7 @@ use super::policy::PolicyCommand;
 use super::rekey::RekeyArgs;
 use super::rewrap::RewrapArgs;
 use super::status::StatusArgs;
-use super::unmount::{UnmountArgs, UnmounterArgs};
+use super::unmount::{SecondArgs, UnmountArgs};
 use super::volume::VolumeCommand;
 use super::volume::verify::VerifyArgs;
 
@@ -110,7 +110,10 @@ pub enum Command {
     Audit(AuditCommand),
     /// Unmounts for a mount's process, which starts it: `mount::unmounter`.
     #[command(hide = true)]
-    Unmounter(UnmounterArgs),
+    Unmounter(SecondArgs),
+    /// Asks a mount for the mount's process, which starts it: `mount::syncer`.
+    #[command(hide = true)]
+    Syncer(SecondArgs),
     /// Write man pages and shell completions.
     #[command(subcommand)]
     Generate(GenerateCommand),

@@ -103,6 +103,7 @@ const fn code_of_mount(error: &MountError) -> u8 {
         | MountError::Helper(_)
         | MountError::Unmount { .. }
         | MountError::Unmounter(_)
+        | MountError::Syncer(_)
         | MountError::Control { .. }
         | MountError::Session(_)
         | MountError::Silent { .. }

@@ -11,7 +11,7 @@ use super::args::Global;
 use super::message::CliError;
 use super::progress::Progress;
 use crate::mount::mountpoint::{daemon_of, locate};
-use crate::mount::{MountError, mountinfo, mountpoint, unmounter};
+use crate::mount::{MountError, mountinfo, mountpoint, syncer, unmounter};
 
 /// How long the daemon may take to write its last seals: they come after a sync of the whole backing filesystem, which
 /// others may keep busy. As with umount(8), waiting is what is wanted; only a disk that does nothing any more takes longer.
@@ -28,24 +28,35 @@ pub struct UnmountArgs {
     pub lazy: bool,
 }
 
-/// The arguments of the process that unmounts for another.
+/// The arguments of the processes beside a mount's own.
 #[derive(Debug, Clone, Args)]
-pub struct UnmounterArgs {
+pub struct SecondArgs {
     /// Where the volume is mounted.
     pub mountpoint: PathBuf,
     /// The mount's device, the major number.
     pub major: u32,
     /// The minor number.
     pub minor: u32,
+    /// The mount's process.
+    pub daemon: u32,
 }
 
 /// Runs `cmkfs unmounter`.
 ///
 /// # Errors
 /// Where the process that started it cannot be heard or answered.
-pub fn serve(args: &UnmounterArgs) -> Result<(), CliError> {
-    let served = unmounter::serve(&args.mountpoint, (args.major, args.minor));
+pub fn serve_unmounter(args: &SecondArgs) -> Result<(), CliError> {
+    let served = unmounter::serve(&args.mountpoint, (args.major, args.minor), args.daemon);
     Ok(served.map_err(MountError::Unmounter)?)
+}
+
+/// Runs `cmkfs syncer`.
+///
+/// # Errors
+/// Where the process that started it cannot be heard or answered.
+pub fn serve_syncer(args: &SecondArgs) -> Result<(), CliError> {
+    let served = syncer::serve(&args.mountpoint, (args.major, args.minor));
+    Ok(served.map_err(MountError::Syncer)?)
 }
 
 /// Runs `cmkfs unmount`.

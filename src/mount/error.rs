@@ -87,6 +87,9 @@ pub enum MountError {
     /// The process that unmounts for the mount's own has failed.
     #[error("the process that unmounts for the mount: {0}")]
     Unmounter(io::Error),
+    /// The process that asks the mount for the mount's own has failed.
+    #[error("the process that asks the mount for the mount's own: {0}")]
+    Syncer(io::Error),
     /// The transport failed.
     #[error("the connection to the kernel failed: {0}")]
     Session(io::Error),
@@ -191,6 +194,7 @@ impl MountError {
             | Self::Helper(_)
             | Self::Unmount { .. }
             | Self::Unmounter(_)
+            | Self::Syncer(_)
             | Self::Session(_)
             | Self::Background(_)
             | Self::Killed(_) => None,

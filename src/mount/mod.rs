@@ -4,9 +4,11 @@
 //! [`fusermount`] the helper for ordinary users · [`session`] what answers the kernel · [`transport`] how its requests come ·
 //! [`protocol`] the kernel's structures · [`processors`] of this machine · [`stats`] what it was asked · [`serve`] the life of a mount ·
 //! [`revoke`] keys that change under it · [`control`] how commands reach it · [`ticker`] threads that wake now and then · [`daemon`] into the background ·
-//! [`confine`] what the process gives up · [`unmounter`] the process that unmounts for it ·
+//! [`confine`] what the process gives up · `second` the processes beside it: [`unmounter`] unmounts for it, and if it is killed and cannot die
+//! ends the connection (`aborter`), [`syncer`] asks the mount itself ·
 //! [`holders`] who keeps a mount busy · [`error`] what can go wrong.
 
+mod aborter;
 pub mod confine;
 pub mod control;
 pub mod daemon;
@@ -19,9 +21,11 @@ pub mod options;
 pub mod processors;
 pub mod protocol;
 pub mod revoke;
+mod second;
 pub mod serve;
 pub mod session;
 pub mod stats;
+pub mod syncer;
 pub mod ticker;
 pub mod transport;
 pub mod unmounter;

@@ -5,7 +5,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::error::MountError;
 use super::fusermount::{self, HelperError};
 use super::mountinfo::{self, FILESYSTEM_TYPE};
 use super::options::MountOptions;
+use super::syncer::Syncer;
 use super::unmounter::Unmounter;
 use super::{holders, mountinfo::Mount};
 use crate::sys::process;
@@ -195,6 +195,7 @@ pub struct Mounted {
     path: PathBuf,
     device: (u32, u32),
     unmounter: Unmounter,
+    syncer: Syncer,
     confinement: Confinement,
 }
 
@@ -222,7 +223,9 @@ impl Mounted {
         let found = found
             .filter(Mount::is_cmkfs)
             .ok_or_else(|| MountError::NotMounted(path.clone()))?;
-        let unmounter = Unmounter::start(&path, found.device).inspect_err(|_| {
+        let seconds = Unmounter::start(&path, found.device)
+            .and_then(|unmounter| Ok((unmounter, Syncer::start(&path, found.device)?)));
+        let (unmounter, syncer) = seconds.inspect_err(|_| {
             if let Err(error) = unmount(&path, found.device, true) {
                 log::error!("{error}");
             }
@@ -231,6 +234,7 @@ impl Mounted {
             path,
             device: found.device,
             unmounter,
+            syncer,
             confinement: Confinement::default(),
         };
         Ok((mounted, device))
@@ -248,22 +252,20 @@ impl Mounted {
         self.device.1
     }
 
-    /// Makes the kernel send its dirty pages of this mount, and returns when all are sent, not when they are answered
-    /// (`session::writeback` knows that). Never called by a worker of the session, which has to take them.
+    /// Makes the kernel send its dirty pages of this mount and marks the ends of its queues behind them, and returns when all
+    /// are sent, not when they are answered (`session::writeback` knows that). Says how many marks there are. Never called
+    /// by a worker of the session, which has to take them.
     ///
     /// # Errors
-    /// Where the mount cannot be reached by its path, or the writing fails.
-    pub(super) fn send_dirty_pages(&self) -> io::Result<()> {
-        // The descriptor is short-lived: while it is open, umount(8) finds the mount busy.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let root = rustix::fs::open(&self.path, flags, Mode::empty())?;
-        if rustix::fs::fstat(&root)?.st_dev != makedev(self.device.0, self.device.1) {
-            return Err(io::Error::other(
-                "another filesystem is mounted over the mountpoint",
-            ));
-        }
-        rustix::fs::syncfs(&root)?;
-        Ok(())
+    /// Where the mount cannot be reached by its path, or the writing fails; [`io::ErrorKind::BrokenPipe`] where that can never
+    /// be done again.
+    pub(super) fn send_dirty_pages(&self) -> io::Result<u32> {
+        self.syncer.sync()
+    }
+
+    /// The process that makes the marks.
+    pub(super) const fn marker(&self) -> u32 {
+        self.syncer.id()
     }
 
     /// Asks the mount for its root, which goes through the kernel to the session and back.
@@ -271,13 +273,7 @@ impl Mounted {
     /// # Errors
     /// What comes instead of an answer.
     pub fn probe(&self) -> io::Result<()> {
-        rustix::fs::statfs(&self.path)?;
-        let root = std::fs::metadata(&self.path)?;
-        if root.dev() == makedev(self.device.0, self.device.1) {
-            Ok(())
-        } else {
-            Err(io::Error::other("another filesystem was mounted over it"))
-        }
+        self.syncer.probe()
     }
 
     /// Has this process give up what serving the mount does not take. Only while it has one thread.

@@ -20,12 +20,13 @@ fn list(which: &str) -> Option<Vec<usize>> {
     parse(&fs::read_to_string(format!("/sys/devices/system/cpu/{which}")).ok()?)
 }
 
-/// A list as the kernel writes it: `0-3,8`.
+/// A list as the kernel writes it, `0-3,8`, as far as a set can hold its numbers.
 fn parse(list: &str) -> Option<Vec<usize>> {
     let mut numbers = Vec::new();
     for range in list.trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        numbers.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        numbers.extend((first..=last).take_while(|number| *number < CpuSet::MAX_CPU));
     }
     Some(numbers)
 }
@@ -36,11 +37,11 @@ fn parse(list: &str) -> Option<Vec<usize>> {
 /// Where none of them is online.
 pub fn sit_on(processors: &[usize]) -> rustix::io::Result<()> {
     let mut set = CpuSet::new();
-    for processor in processors {
-        // A number beyond the set's size cannot be asked for.
-        if *processor < CpuSet::MAX_CPU {
-            set.set(*processor);
-        }
+    for processor in processors
+        .iter()
+        .filter(|number| **number < CpuSet::MAX_CPU)
+    {
+        set.set(*processor);
     }
     rustix::thread::sched_setaffinity(None, &set)
 }
@@ -53,6 +54,10 @@ mod tests {
     fn the_kernels_lists_are_understood() {
         assert_eq!(parse("0\n"), Some(vec![0]));
         assert_eq!(parse("0-1,4,6-7\n"), Some(vec![0, 1, 4, 6, 7]));
+        assert_eq!(
+            parse("0-99999999999").map(|list| list.len()),
+            Some(CpuSet::MAX_CPU)
+        );
         assert_eq!(parse(""), None);
         assert_eq!(parse("a-b"), None);
         assert!(possible().is_some_and(|count| count >= online().len()));

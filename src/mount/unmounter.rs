@@ -1,30 +1,30 @@
-//! A second, small process beside each mount, that keeps what unmounting takes when the first one has given it up: the right
-//! to call umount2(2), or to start `fusermount3`. It has no keys, hears one word from the mount's process, unmounts that one
-//! mount and no other, and ends when the mount's process does, however that ends.
+//! The second process that keeps what unmounting takes when the mount's own has given it up: the right to call umount2(2),
+//! or to start `fusermount3`. It unmounts that one mount and no other. And where the mount's process is killed and cannot
+//! die, it ends the connection ([`super::aborter`]).
 
-use std::ffi::OsString;
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
+use std::io;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::control::protocol;
+use super::aborter;
 use super::error::MountError;
 use super::holders::Process;
 use super::mountpoint;
+use super::second::{self, Second};
 
 /// The subcommand under which this program is the second process.
 pub const COMMAND: &str = "unmounter";
-const UNMOUNT: u8 = b'u';
-const DETACH: u8 = b'l';
-/// Longest answer, in bytes: every program that holds a mount busy has a few.
-const ANSWER_MAX: usize = 1 << 20;
+/// How long unmounting may take: dirty pages are written first.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// What it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Question {
+    Unmount,
+    Detach,
+}
 
 /// What became of it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,78 +35,36 @@ enum Answer {
     Failed { message: String },
 }
 
-struct Line {
-    // Closed to end it.
-    ask: Option<ChildStdin>,
-    hear: BufReader<ChildStdout>,
-    process: Child,
-}
-
 /// The mount's side.
-pub(super) struct Unmounter(Mutex<Line>);
-
-impl std::fmt::Debug for Unmounter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Unmounter")
-    }
-}
+#[derive(Debug)]
+pub(super) struct Unmounter(Second);
 
 impl Unmounter {
     /// Starts the second process for the mount with this device at `path`.
     pub(super) fn start(path: &Path, device: (u32, u32)) -> Result<Self, MountError> {
-        let name = std::env::args_os()
-            .next()
-            .unwrap_or_else(|| OsString::from("cmkfs"));
-        let start = || {
-            let mut process = Command::new("/proc/self/exe")
-                .arg0(name)
-                .arg(COMMAND)
-                .arg(path)
-                .args([device.0.to_string(), device.1.to_string()])
-                // Ctrl-C is for the mount's process, which asks for what it needs then.
-                .process_group(0)
-                .current_dir("/")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()?;
-            let ask = process.stdin.take();
-            let no_pipe = || io::Error::other("it has no pipes");
-            let hear = BufReader::new(process.stdout.take().ok_or_else(no_pipe)?);
-            Ok(Self(Mutex::new(Line { ask, hear, process })))
-        };
-        start().map_err(MountError::Unmounter)
+        let second = Second::start(COMMAND, path, device);
+        second.map(Self).map_err(MountError::Unmounter)
     }
 
     /// Has it unmount.
     pub(super) fn unmount(&self, path: &Path, lazy: bool) -> Result<(), MountError> {
-        let mut line = self.0.lock();
-        let word = [if lazy { DETACH } else { UNMOUNT }];
-        let asked = line.ask.as_mut().map_or(Ok(()), |ask| ask.write_all(&word));
-        let answer = asked.and_then(|()| protocol::receive(&mut line.hear, ANSWER_MAX));
+        let question = if lazy {
+            Question::Detach
+        } else {
+            Question::Unmount
+        };
+        let answer = self.0.ask(question, PATIENCE);
         match answer.map_err(MountError::Unmounter)? {
-            Some(Answer::Done) => Ok(()),
-            Some(Answer::Busy { holders }) => Err(MountError::Busy {
+            Answer::Done => Ok(()),
+            Answer::Busy { holders } => Err(MountError::Busy {
                 mountpoint: path.to_owned(),
                 holders: holders
                     .into_iter()
                     .map(|(pid, command)| Process { pid, command })
                     .collect(),
             }),
-            Some(Answer::Failed { message }) => {
-                Err(MountError::Unmounter(io::Error::other(message)))
-            }
-            None => Err(MountError::Unmounter(io::Error::other("it has ended"))),
+            Answer::Failed { message } => Err(MountError::Unmounter(io::Error::other(message))),
         }
-    }
-}
-
-impl Drop for Unmounter {
-    fn drop(&mut self) {
-        let line = self.0.get_mut();
-        drop(line.ask.take());
-        // There is nobody to tell where it cannot be waited for.
-        let _ = line.process.wait();
     }
 }
 
@@ -114,49 +72,24 @@ impl Drop for Unmounter {
 ///
 /// # Errors
 /// Where the other process cannot be heard or answered.
-pub fn serve(path: &Path, device: (u32, u32)) -> io::Result<()> {
-    // Whoever ends all processes of a service means the mount's, and that one needs this one to end well.
-    let ignored = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&ignored))?;
-    }
-    rustix::thread::set_name(c"cmkfs-unmount")?;
-    answer(&mut io::stdin().lock(), &mut io::stdout().lock(), |lazy| {
-        mountpoint::unmount(path, device, lazy)
-    })
+pub fn serve(path: &Path, device: (u32, u32), daemon: u32) -> io::Result<()> {
+    second::prepare(c"cmkfs-unmount")?;
+    aborter::watch(path, device, daemon)?;
+    second::serve(|question| answer(question, |lazy| mountpoint::unmount(path, device, lazy)))
 }
 
-fn answer(
-    asked: &mut impl Read,
-    told: &mut impl Write,
-    unmount: impl Fn(bool) -> Result<(), MountError>,
-) -> io::Result<()> {
-    let mut word = [0];
-    loop {
-        match asked.read(&mut word) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        }
-        let result = match word[0] {
-            UNMOUNT => unmount(false),
-            DETACH => unmount(true),
-            _ => Err(MountError::Unmounter(io::Error::other("no such word"))),
-        };
-        let answer = match result {
-            Ok(()) => Answer::Done,
-            Err(MountError::Busy { holders, .. }) => Answer::Busy {
-                holders: holders
-                    .into_iter()
-                    .map(|holder| (holder.pid, holder.command))
-                    .collect(),
-            },
-            Err(error) => Answer::Failed {
-                message: error.to_string(),
-            },
-        };
-        protocol::send(told, &answer)?;
+fn answer(question: Question, unmount: impl Fn(bool) -> Result<(), MountError>) -> Answer {
+    match unmount(question == Question::Detach) {
+        Ok(()) => Answer::Done,
+        Err(MountError::Busy { holders, .. }) => Answer::Busy {
+            holders: holders
+                .into_iter()
+                .map(|holder| (holder.pid, holder.command))
+                .collect(),
+        },
+        Err(error) => Answer::Failed {
+            message: error.to_string(),
+        },
     }
 }
 
@@ -164,8 +97,8 @@ fn answer(
 mod tests {
     use super::*;
 
-    fn said(asked: &[u8]) -> Vec<Answer> {
-        let mut told = Vec::new();
+    #[test]
+    fn it_says_who_holds_the_mount() {
         let unmount = |lazy| {
             if lazy {
                 return Ok(());
@@ -178,16 +111,12 @@ mod tests {
                 }],
             })
         };
-        answer(&mut &*asked, &mut told, unmount).unwrap();
-        let mut told = &*told;
-        std::iter::from_fn(|| protocol::receive(&mut told, ANSWER_MAX).unwrap()).collect()
-    }
-
-    #[test]
-    fn it_knows_two_words_and_ends_with_whoever_says_them() {
         let holders = vec![(7, "sh".to_owned())];
-        assert_eq!(said(b"ul"), [Answer::Busy { holders }, Answer::Done]);
-        assert!(matches!(said(b"x")[..], [Answer::Failed { .. }]));
-        assert_eq!(said(b""), []);
+        assert_eq!(answer(Question::Unmount, unmount), Answer::Busy { holders });
+        assert_eq!(answer(Question::Detach, unmount), Answer::Done);
+        let failed = answer(Question::Detach, |_| {
+            Err(MountError::NotMounted("/m".into()))
+        });
+        assert!(matches!(failed, Answer::Failed { .. }));
     }
 }

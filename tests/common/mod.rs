@@ -210,7 +210,35 @@ impl Volume {
     pub fn kill(&self) {
         let pid = self.daemon().expect("a daemon");
         rustix::process::kill_process(as_pid(pid), Signal::KILL).unwrap();
-        eventually("the daemon is gone", || self.daemon().is_none());
+        let until = Instant::now() + DEADLINE;
+        while self.daemon().is_some() {
+            if Instant::now() >= until {
+                let stacks = stacks(pid);
+                // Or whoever uses the mount would wait for ever, this test's threads among them.
+                self.abort();
+                panic!("the killed daemon is not gone:\n{stacks}");
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Ends the connection of the mount, whatever its daemon does.
+    pub fn abort(&self) {
+        // It may be unmounted by this, too, or not be there any more.
+        let _ = rustix::mount::unmount(
+            self.mountpoint(),
+            UnmountFlags::FORCE | UnmountFlags::NOFOLLOW,
+        );
+    }
+
+    /// Runs something beside which others use the mount. Should it panic, they come to an end: a panic that waits for them
+    /// for ever would tell nobody anything.
+    pub fn while_used<T>(&self, work: impl FnOnce() -> T) -> T {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        result.unwrap_or_else(|panic| {
+            self.abort();
+            std::panic::resume_unwind(panic)
+        })
     }
 
     /// Whether a volume is mounted at the mountpoint.
@@ -314,6 +342,17 @@ pub fn succeed(command: &mut Command) -> String {
         output.status
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Where the threads of a process wait in the kernel.
+pub fn stacks(pid: u32) -> String {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let threads = threads.into_iter().flatten().flatten();
+    let described = threads.map(|thread| {
+        let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        format!("{}{}", read("comm"), read("stack"))
+    });
+    described.collect()
 }
 
 /// Waits until something is so.

@@ -157,7 +157,7 @@ fn a_daemon_killed_at_any_instant_of_a_mixed_load_loses_nothing() {
             while round.acknowledged.load(Ordering::Relaxed) < wanted && Instant::now() < until {
                 std::thread::sleep(random_pause(&mut Random::new(seed, count)));
             }
-            volume.kill();
+            volume.while_used(|| volume.kill());
             round.over.store(true, Ordering::Relaxed);
         });
         acknowledged += round.acknowledged.load(Ordering::Relaxed);

@@ -45,14 +45,43 @@ fn assert_confined(volume: &Volume) {
     }
 }
 
+/// The processes beside this mount's own: the one that unmounts for it, and the one that asks the mount for it.
+fn seconds(volume: &Volume) -> Vec<u32> {
+    let daemon = volume.daemon().expect("a daemon").to_string();
+    ["cmkfs-unmount", "cmkfs-sync"]
+        .iter()
+        .filter_map(|name| {
+            let found = Command::new("pgrep")
+                .args(["-P", &daemon, "-x", name])
+                .output()
+                .unwrap();
+            String::from_utf8(found.stdout).unwrap().trim().parse().ok()
+        })
+        .collect()
+}
+
 /// The process that unmounts for this mount.
 fn unmounter(volume: &Volume) -> Option<u32> {
-    let daemon = volume.daemon()?.to_string();
-    let found = Command::new("pgrep")
-        .args(["-P", &daemon])
-        .output()
-        .unwrap();
-    String::from_utf8(found.stdout).unwrap().trim().parse().ok()
+    seconds(volume).first().copied()
+}
+
+#[test]
+fn the_processes_beside_a_mounts_hold_neither_its_session_nor_the_mount() {
+    for volume in [Volume::mounted(), of_user()] {
+        // Also when one has done something.
+        volume.succeed(&["key", "disable", "alias/cmkfs/default"]);
+        volume.succeed(&["key", "enable", "alias/cmkfs/default"]);
+        let seconds = seconds(&volume);
+        assert_eq!(seconds.len(), 2, "{seconds:?}");
+        for process in seconds {
+            for descriptor in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
+                let leads_to = fs::read_link(descriptor.unwrap().path()).unwrap();
+                assert_ne!(leads_to, Path::new("/dev/fuse"));
+                assert!(!leads_to.starts_with(volume.mountpoint()), "{leads_to:?}");
+            }
+        }
+        volume.unmount();
+    }
 }
 
 #[test]
@@ -90,19 +119,23 @@ fn a_signal_unmounts_though_the_process_itself_could_not() {
 }
 
 #[test]
-fn the_process_that_unmounts_outlives_a_signal_to_all_and_ends_with_the_mount() {
+fn the_processes_beside_a_mounts_outlive_a_signal_to_all_and_end_with_the_mount() {
     let volume = Volume::mounted();
-    let unmounter = unmounter(&volume).expect("a second process");
-    let process = rustix::process::Pid::from_raw(i32::try_from(unmounter).unwrap()).unwrap();
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        rustix::process::kill_process(process, signal).unwrap();
+    let seconds = seconds(&volume);
+    assert_eq!(seconds.len(), 2, "{seconds:?}");
+    for process in &seconds {
+        let process = rustix::process::Pid::from_raw(i32::try_from(*process).unwrap()).unwrap();
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+            rustix::process::kill_process(process, signal).unwrap();
+        }
     }
     fs::write(volume.path("a"), "a").unwrap();
     assert!(volume.is_mounted());
-    assert!(Path::new(&format!("/proc/{unmounter}")).exists());
+    let lives = |process: &u32| Path::new(&format!("/proc/{process}")).exists();
+    assert!(seconds.iter().all(lives));
     volume.kill();
-    eventually("the second process has ended, too", || {
-        !Path::new(&format!("/proc/{unmounter}")).exists()
+    eventually("the second processes have ended, too", || {
+        !seconds.iter().any(lives)
     });
     // As ever: the dead mount stays until somebody takes the place over.
     volume.mount(&[]);

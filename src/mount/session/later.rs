@@ -6,9 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
+use rustix::io::Errno;
+
 use super::writeback::WriteBack;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(Result<(), Errno>) + Send>;
 
 /// The way to that thread, which ends when this is dropped.
 pub(super) struct Later(Sender<Job>);
@@ -29,16 +31,24 @@ pub(super) fn start(writes: Arc<WriteBack>) -> io::Result<Later> {
             while let Ok(job) = receiver.recv() {
                 // All that have come by now wait for the same.
                 let jobs: Vec<Job> = std::iter::once(job).chain(receiver.try_iter()).collect();
-                write_back(&writes);
-                jobs.into_iter().for_each(|job| job());
+                let written = write_back(&writes);
+                jobs.into_iter().for_each(|job| job(written));
             }
         })?;
     Ok(Later(sender))
 }
 
-pub(super) fn write_back(writes: &WriteBack) {
-    if let Err(error) = writes.run() {
+/// What a request fails with that cannot be answered: what the core knows may be of the past for good, and a copy would lack
+/// what was written since.
+pub(super) fn write_back(writes: &WriteBack) -> Result<(), Errno> {
+    match writes.run() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            log::error!("writing back before an answer: {error}");
+            return Err(Errno::IO);
+        }
         // A lazily detached mount cannot be reached any more.
-        log::debug!("writing back before an answer: {error}");
+        Err(error) => log::debug!("writing back before an answer: {error}"),
+        Ok(()) => {}
     }
+    Ok(())
 }

@@ -93,14 +93,18 @@ impl Service {
     }
 
     /// Leaves a job to a thread that first waits until what is dirty in the kernel has been written. The workers go on
-    /// meanwhile: it is they who have to take those writes.
-    pub fn after_write_back(&self, job: impl FnOnce() + Send + 'static) {
+    /// meanwhile: it is they who have to take those writes. The job hears what the request fails with where that can never
+    /// be done again.
+    pub fn after_write_back(&self, job: impl FnOnce(Result<(), Errno>) + Send + 'static) {
         self.later.send(Box::new(job));
     }
 
     /// Waits until what is dirty in the kernel has been written. By a worker only where others are left to take the writes.
-    pub fn write_back(&self) {
-        later::write_back(&self.write_back);
+    ///
+    /// # Errors
+    /// What the request fails with where that can never be done again.
+    pub fn write_back(&self) -> Result<(), Errno> {
+        later::write_back(&self.write_back)
     }
 
     /// Whether the mount only reads.

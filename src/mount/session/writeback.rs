@@ -1,18 +1,19 @@
 //! Waits until what programs have written has reached the core. syncfs(2) makes the kernel send its dirty pages but does
-//! not wait for the answers (a FUSE filesystem is exempt from that since Linux 6.16, and faked it before). So the end of
-//! the queue is marked: closing the directory on which syncfs was called queues a RELEASEDIR behind the writes, and when
-//! that one arrives, every write before it has been taken by a worker. A worker that was interrupted between taking its
-//! write and beginning it is given time to begin; those that have begun are waited for.
+//! not wait for the answers (a FUSE filesystem is exempt from that since Linux 6.16, and faked it before). So the ends of
+//! its queues are marked: closing a directory queues a RELEASEDIR behind the writes, and when that one arrives, every write
+//! before it has been taken by a worker. A worker that was interrupted between taking its write and beginning it is given
+//! time to begin; those that have begun are waited for.
+//!
+//! All of that is asked of the kernel by another process (`mount::syncer`), which is why its directories are the marks.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
 use crate::fs::HandleId;
 use crate::mount::mountpoint::Mounted;
@@ -25,16 +26,17 @@ const LOOK_AGAIN: Duration = Duration::from_micros(100);
 /// How the workers of the transports are named, from the beginning.
 const WORKERS: [&str; 2] = ["cmkfs-work", "fuser-"];
 
-/// The handle of the directory whose RELEASEDIR marks the end of the queue. The core never gives so large a number, and never
-/// hears of this one: writing has to go on where the root's key is withdrawn.
+/// The handle of the directories whose RELEASEDIR marks the end of a queue. The core never gives so large a number, and never
+/// hears of these: writing has to go on where the root's key is withdrawn.
 const MARK: HandleId = HandleId::MAX;
 
-/// Who waits for the mark.
-#[derive(Debug)]
-struct Mark {
-    /// The thread that opens it.
-    thread: u32,
-    arrived: Sender<()>,
+/// The directories of the process that makes the marks.
+#[derive(Debug, Default)]
+struct Marks {
+    /// Opened since somebody waits.
+    opened: u64,
+    /// Not released yet, also those of a wait that was given up: so all are waited for that may be behind a write.
+    open: u64,
 }
 
 /// One mount's way of waiting for its writes. Lock order: `turn`, `mark`; `writes` alone.
@@ -44,7 +46,8 @@ pub struct WriteBack {
     turn: Mutex<()>,
     /// Lets requests that have nothing to do with it pass without a lock.
     is_waiting: AtomicBool,
-    mark: Mutex<Option<Mark>>,
+    mark: Mutex<Marks>,
+    released: Condvar,
     /// Held shared by each write until its answer is sent.
     writes: RwLock<()>,
 }
@@ -55,7 +58,8 @@ impl WriteBack {
             mounted,
             turn: Mutex::new(()),
             is_waiting: AtomicBool::new(false),
-            mark: Mutex::new(None),
+            mark: Mutex::default(),
+            released: Condvar::new(),
             writes: RwLock::new(()),
         }
     }
@@ -63,20 +67,32 @@ impl WriteBack {
     /// Returns when all that was dirty in the kernel when it was called has been written. Never called by a worker.
     ///
     /// # Errors
-    /// Where the mount cannot be reached by its path, or the writes do not come to an end.
+    /// Where the mount cannot be reached by its path, or the writes do not come to an end; [`io::ErrorKind::BrokenPipe`]
+    /// where that can never be done again.
     pub fn run(&self) -> io::Result<()> {
         let _turn = self.turn.lock();
-        let (arrived, arrival) = channel();
-        let thread = rustix::thread::gettid().as_raw_pid().cast_unsigned();
-        *self.mark.lock() = Some(Mark { thread, arrived });
+        self.mark.lock().opened = 0;
         self.is_waiting.store(true, Ordering::Release);
         let sent = self.mounted.send_dirty_pages();
-        let waited = sent.and_then(|()| arrival.recv_timeout(PATIENCE).map_err(io::Error::other));
+        let waited = sent.and_then(|marks| self.await_marks(marks));
         self.is_waiting.store(false, Ordering::Release);
-        *self.mark.lock() = None;
         waited?;
         settle();
         drop(self.writes.write());
+        Ok(())
+    }
+
+    /// When it is said how many there are, all have been opened and are closed by the kernel.
+    fn await_marks(&self, made: u32) -> io::Result<()> {
+        let mut mark = self.mark.lock();
+        if mark.opened < u64::from(made) {
+            return Err(io::Error::other("the ends of the queues are not marked"));
+        }
+        let is_open = |mark: &mut Marks| mark.open > 0;
+        let waited = self.released.wait_while_for(&mut mark, is_open, PATIENCE);
+        if waited.timed_out() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         Ok(())
     }
 
@@ -85,26 +101,25 @@ impl WriteBack {
         self.writes.read()
     }
 
-    /// A thread opens a directory: the handle it gets, if that is the mark.
-    pub(super) fn mark(&self, thread: u32) -> Option<HandleId> {
-        let is_ours = || {
-            self.mark
-                .lock()
-                .as_ref()
-                .is_some_and(|mark| mark.thread == thread)
-        };
-        (self.is_waiting.load(Ordering::Acquire) && is_ours()).then_some(MARK)
+    /// A process opens a directory: the handle it gets, if that is a mark.
+    pub(super) fn mark(&self, process: u32) -> Option<HandleId> {
+        if !self.is_waiting.load(Ordering::Acquire) || process != self.mounted.marker() {
+            return None;
+        }
+        let mut mark = self.mark.lock();
+        mark.opened += 1;
+        mark.open += 1;
+        Some(MARK)
     }
 
-    /// The last descriptor of an opened directory was closed. Says whether that was the mark.
+    /// The last descriptor of an opened directory was closed. Says whether that was a mark.
     pub(super) fn released(&self, handle: HandleId) -> bool {
         if handle != MARK {
             return false;
         }
-        if let Some(mark) = &*self.mark.lock() {
-            // Gone if nobody waits any more.
-            let _ = mark.arrived.send(());
-        }
+        let mut mark = self.mark.lock();
+        mark.open = mark.open.saturating_sub(1);
+        self.released.notify_all();
         true
     }
 }
@@ -148,6 +163,8 @@ fn is_running(thread: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     #[test]

@@ -79,8 +79,16 @@ pub(super) struct SeekRequest {
 }
 
 impl SeekRequest {
-    pub(super) fn answer(self, answer: &Answer<'_>) -> Reply {
-        match answer.lseek(self.node, self.handle, self.offset, self.whence) {
+    /// Asks, where the wait came to its end.
+    pub(super) fn answer(self, answer: &Answer<'_>, waited: Result<(), Errno>) -> Reply {
+        let Self {
+            node,
+            handle,
+            offset,
+            whence,
+        } = self;
+        let waited = waited.map_err(|errno| answer.refused(errno));
+        match waited.and_then(|()| answer.lseek(node, handle, offset, whence)) {
             Ok(found) => Fixed::new(&reply::offset(found.unsigned_abs())),
             Err(error) => Reply::Error(error),
         }
@@ -372,7 +380,7 @@ pub(super) fn answer<'a>(
             if answer.has_to_wait(node) {
                 Outcome::Waiting(answer, seek)
             } else {
-                said(seek.answer(&answer), answer)
+                said(seek.answer(&answer, Ok(())), answer)
             }
         }
         Request::Opendir { .. } => {

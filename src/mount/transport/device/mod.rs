@@ -178,9 +178,9 @@ impl Device {
             Outcome::Waiting(answer, seek) => {
                 let (service, device) = (Arc::clone(&self.service), Arc::clone(&self.device));
                 let begun = answer.hand_over();
-                self.service.after_write_back(move || {
+                self.service.after_write_back(move |waited| {
                     let answer = service.take_over(begun);
-                    message::send(&device, unique, &seek.answer(&answer), &[]);
+                    message::send(&device, unique, &seek.answer(&answer, waited), &[]);
                 });
             }
             Outcome::Nothing => {}

@@ -379,17 +379,20 @@ impl Filesystem for Adapter {
     ) {
         let answer = self.begin(Operation::Lseek);
         let whence = whence.cast_unsigned();
-        let finish = move |answer: Answer<'_>| match answer.lseek(node.0, file.0, offset, whence) {
-            Ok(found) => reply.offset(found),
-            Err(error) => reply.error(errno(error)),
+        let finish = move |answer: Answer<'_>, waited: Result<(), Errno>| {
+            let waited = waited.map_err(|errno| answer.refused(errno));
+            match waited.and_then(|()| answer.lseek(node.0, file.0, offset, whence)) {
+                Ok(found) => reply.offset(found),
+                Err(error) => reply.error(errno(error)),
+            }
         };
         if !answer.has_to_wait(node.0) {
-            return finish(answer);
+            return finish(answer, Ok(()));
         }
         let begun = answer.hand_over();
         let service = Arc::clone(&self.0);
         self.0
-            .after_write_back(move || finish(service.take_over(begun)));
+            .after_write_back(move |waited| finish(service.take_over(begun), waited));
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

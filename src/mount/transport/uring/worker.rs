@@ -101,14 +101,9 @@ fn answer<'a>(
         Outcome::Said(reply, answer) => (reply, answer),
         Outcome::Waiting(answer, seek) => {
             let begun = answer.hand_over();
-            let has_waited = wait(shared, queue);
+            let waited = wait(shared, queue);
             let answer = shared.service.take_over(begun);
-            let reply = if has_waited {
-                seek.answer(&answer)
-            } else {
-                Reply::Error(answer.refused(Errno::AGAIN))
-            };
-            (reply, Some(answer))
+            (seek.answer(&answer, waited), Some(answer))
         }
         // The rings carry nothing of this kind.
         Outcome::Nothing => (Reply::Filled(0), None),
@@ -131,24 +126,25 @@ fn put(payload: &mut [u8], bytes: &[u8]) -> io::Result<usize> {
     Ok(bytes.len())
 }
 
-/// Waits for dirty pages, with another worker left in the queue to take them. Without one it does not wait.
-fn wait(shared: &Arc<Shared>, queue: usize) -> bool {
-    let Some(place) = shared.queues.get(queue) else {
-        return false;
-    };
+/// Waits for dirty pages, with another worker left in the queue to take them.
+///
+/// # Errors
+/// EAGAIN where there is none.
+fn wait(shared: &Arc<Shared>, queue: usize) -> Result<(), Errno> {
+    let place = shared.queues.get(queue).ok_or(Errno::IO)?;
     {
         let mut counts = place.0.lock();
         if counts.waiting + 1 >= counts.workers {
             if !step_in(shared, queue) {
-                return false;
+                return Err(Errno::AGAIN);
             }
             counts.workers += 1;
         }
         counts.waiting += 1;
     }
-    shared.service.write_back();
+    let written = shared.service.write_back();
     place.0.lock().waiting -= 1;
-    true
+    written
 }
 
 /// One more worker for a queue.
