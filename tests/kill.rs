@@ -7,13 +7,14 @@ mod common;
 mod held;
 
 use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Volume, eventually};
+use common::{Volume, eventually, succeed};
 use held::Held;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -243,13 +244,21 @@ fn killed(volume: &Volume, command: Option<Child>) {
         });
     }
     eventually("nobody answers", || {
-        rustix::fs::statfs(volume.mountpoint()).err() == Some(rustix::io::Errno::NOTCONN)
+        let said = shell(volume, "stat -f plain").output().unwrap();
+        String::from_utf8_lossy(&said.stderr).contains("not connected")
     });
     assert!(volume.is_mounted(), "a dead mount stays");
     volume.succeed(&["key", "enable", "alias/cmkfs/default"]);
     volume.mount(&[]);
-    std::fs::write(volume.path("file"), "new").unwrap();
-    assert_eq!(std::fs::read(volume.path("file")).unwrap(), b"new");
+    let script = "echo new > plain/file; cat plain/file";
+    assert_eq!(succeed(&mut shell(volume, script)), "new\n");
+}
+
+/// A script of the volume's user.
+fn shell(volume: &Volume, script: &str) -> Command {
+    let mut shell = volume.program("sh");
+    shell.env("LC_ALL", "C").args(["-c", script]);
+    shell
 }
 
 #[test]
@@ -266,24 +275,70 @@ fn a_daemon_that_is_killed_while_pages_are_written_back_leaves_nobody_hanging() 
 
 #[test]
 fn a_daemon_that_is_killed_while_a_page_under_read_is_dropped_leaves_nobody_hanging() {
-    let volume = Volume::mounted();
-    std::fs::write(volume.path("file"), vec![1; 1 << 20]).unwrap();
+    let volume = Volume::new();
+    killed_while_a_page_is_dropped(&volume);
+}
+
+/// Where the kernel's files for connections are.
+struct Connections(bool);
+
+impl Connections {
+    fn new() -> Self {
+        let path = "/sys/fs/fuse/connections";
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let is_there = mounts.lines().any(|line| line.contains(path));
+        if !is_there {
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("none", path, "fusectl", flags, None).unwrap();
+        }
+        Self(!is_there)
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        if self.0 {
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            let _ = rustix::mount::unmount("/sys/fs/fuse/connections", flags);
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_users_daemon_that_is_killed_leaves_nobody_hanging_where_the_kernel_shows_connections()
+ {
+    let _connections = Connections::new();
+    let volume = Volume::bare(Some((65534, 65534)));
+    volume.succeed(&["init", "CIPHERDIR"]);
+    succeed(volume.program("mkdir").arg(volume.mountpoint()));
+    killed_while_a_page_is_dropped(&volume);
+}
+
+fn killed_while_a_page_is_dropped(volume: &Volume) {
+    volume.mount(&[]);
+    succeed(&mut shell(volume, "head -c 100000 /dev/zero > plain/file"));
     volume.unmount();
-    let mut held = Held::mount(&volume);
-    let file = File::open(volume.path("file")).unwrap();
-    // Closing has been asked of the daemon once, and never is again: the command's process closes what it inherits.
-    drop(File::open(volume.path("file")).unwrap());
+    let mut held = Held::mount(volume);
+    // Closing is asked of the daemon once, and never again, or ending would have to wait for it.
+    let script = ": < plain/file; exec 3< plain/file; echo open; read go; head -c 4096 <&3 2>&1";
+    let mut reader = shell(volume, script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(reader.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "open");
     held.hold(0);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| file.read_at(&mut [0; 4096], 0));
-        volume.while_used(|| {
-            held.wait_for_worker();
-            let command = withdrawing(&volume);
-            held.wait_for_thread("cmkfs-", "fuse_reverse_inval_inode");
-            killed(&volume, Some(command));
-        });
-        assert!(reader.join().unwrap().is_err());
+    volume.while_used(|| {
+        reader.stdin.take().unwrap().write_all(b"\n").unwrap();
+        held.wait_for_worker();
+        let command = withdrawing(volume);
+        held.wait_for_thread("cmkfs-", "fuse_reverse_inval_inode");
+        killed(volume, Some(command));
     });
+    let said = said.next().unwrap().unwrap();
+    assert!(said.contains("error reading"), "{said}");
+    assert!(!reader.wait().unwrap().success());
 }
 
 #[test]

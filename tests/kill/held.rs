@@ -58,7 +58,9 @@ impl<'a> Held<'a> {
         };
         held.go_on();
         eventually("the mount is there", || {
-            volume.is_mounted() && fs::metadata(volume.mountpoint()).is_ok()
+            let mut look = volume.program("stat");
+            let look = look.arg(volume.mountpoint()).stdout(Stdio::null());
+            volume.is_mounted() && look.status().unwrap().success()
         });
         held
     }
