@@ -29,7 +29,7 @@ pub(super) struct Buffers {
 pub(super) enum Read {
     /// A request of so many bytes.
     Request(usize),
-    /// None is waiting.
+    /// It is for another to read.
     Empty,
     /// The mount is gone.
     End,
@@ -43,7 +43,7 @@ impl Buffers {
         })
     }
 
-    /// Reads a request if there is one; waits for one where the descriptor is a blocking one.
+    /// Reads a request, and waits for it where there is none.
     ///
     /// # Errors
     /// Where the connection was aborted, or fails.
@@ -52,8 +52,7 @@ impl Buffers {
             match rustix::io::read(device, &mut self.request[PAGE - BEFORE_CONTENT..]) {
                 Ok(length) => return Ok(Read::Request(length)),
                 // ENOENT: it was taken back before it could be copied.
-                Err(Errno::INTR | Errno::NOENT) => {}
-                Err(Errno::AGAIN) => return Ok(Read::Empty),
+                Err(Errno::INTR | Errno::NOENT | Errno::AGAIN) => {}
                 Err(Errno::NODEV) => return Ok(Read::End),
                 Err(Errno::CONNABORTED) => {
                     return Err(io::Error::other("the connection to the kernel was aborted"));
@@ -71,10 +70,14 @@ impl Buffers {
     }
 }
 
-/// Whether a request (or the end of the mount) is waiting. Waits for one as long as `patience` says; for ever without.
-pub(super) fn is_waiting(device: BorrowedFd<'_>, patience: Option<&Timespec>) -> io::Result<bool> {
+/// Whether a request (or the end of the mount) is waiting.
+pub(super) fn is_waiting(device: BorrowedFd<'_>) -> io::Result<bool> {
     let mut polled = [PollFd::new(&device, PollFlags::IN)];
-    match poll(&mut polled, patience) {
+    let no_time = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match poll(&mut polled, Some(&no_time)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),

@@ -12,8 +12,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-
 use super::dispatch::{self, Outcome, Reply};
 use super::handshake;
 use super::workers::Workers;
@@ -29,8 +27,9 @@ const SPIN: Duration = Duration::from_micros(100);
 const PAUSES: u32 = 16;
 /// Requests that came further apart, the time it takes to be woken included, are not worth it.
 const CLOSE: Duration = Duration::from_micros(200);
-/// So many requests that were there already when asked for, one after the other, and another thread is called to help.
-const BACKLOG: u32 = 8;
+/// So many requests are taken after one that was there already when it was asked for, before it is looked again whether any
+/// is: where several programs ask, all processors have enough to do, and another thread is called to help.
+const CROWD: u32 = 32;
 /// Threads that answer: enough that a few slow fsyncs do not keep everybody else waiting.
 const WORKERS: std::ops::RangeInclusive<usize> = 4..=16;
 
@@ -54,9 +53,6 @@ pub(super) fn start(
     service: Arc<Service>,
     workers: &Workers,
 ) -> io::Result<()> {
-    // Notifications are writes, which never block.
-    let flags = fcntl_getfl(&device)?;
-    fcntl_setfl(&device, flags | OFlags::NONBLOCK)?;
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let size = processors.clamp(*WORKERS.start(), *WORKERS.end());
     let shared = Arc::new(Device {
@@ -99,45 +95,40 @@ impl Device {
     /// The next request. Empty where another is on duty instead.
     fn next(&self, me: Number, buffers: &mut Buffers, ear: &mut Ear) -> io::Result<Read> {
         let device = self.device.as_fd();
-        match buffers.read(device)? {
-            Read::Empty => ear.at_once = 0,
-            read => {
-                ear.heard(Instant::now());
-                ear.at_once += 1;
-                if ear.at_once.is_multiple_of(BACKLOG) {
-                    self.crew.call_help();
-                }
-                return Ok(read);
-            }
+        if ear.crowd == 0 && self.is_worth_waiting(device, ear)? {
+            // It was there before anybody asked: so there are several who ask.
+            ear.crowd = CROWD;
         }
-        self.crew.take_leave(me);
-        if !self.crew.is_on_duty(me) {
-            return Ok(Read::Empty);
-        }
-        if self.may_spin && ear.is_close {
-            let until = Instant::now() + SPIN;
-            loop {
-                for _ in 0..PAUSES {
-                    std::hint::spin_loop();
-                }
-                let read = buffers.read(device)?;
-                let now = Instant::now();
-                if read != Read::Empty {
-                    ear.heard(now);
-                    return Ok(read);
-                }
-                if now >= until {
-                    break;
-                }
+        if ear.crowd > 0 {
+            ear.crowd -= 1;
+            self.crew.call_help();
+        } else {
+            self.crew.take_leave(me);
+            if !self.crew.is_on_duty(me) {
+                return Ok(Read::Empty);
             }
         }
         self.crew.quiet();
-        let waited = message::is_waiting(device, None);
+        let read = buffers.read(device);
         self.crew.busy();
-        waited?;
-        let read = buffers.read(device)?;
         ear.heard(Instant::now());
-        Ok(read)
+        read
+    }
+
+    /// Asks for a while whether a request is there. Says whether one was at once.
+    fn is_worth_waiting(&self, device: BorrowedFd<'_>, ear: &Ear) -> io::Result<bool> {
+        if message::is_waiting(device)? {
+            return Ok(true);
+        }
+        if self.may_spin && ear.is_close {
+            let until = Instant::now() + SPIN;
+            while Instant::now() < until && !message::is_waiting(device)? {
+                for _ in 0..PAUSES {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn answer(&self, me: Number, buffers: &mut Buffers, length: usize) {
@@ -156,7 +147,7 @@ impl Device {
         match self.pace.expect(kind) {
             Expected::Short => {}
             Expected::Long => {
-                if message::is_waiting(self.device.as_fd(), Some(&NO_TIME)).unwrap_or(false) {
+                if message::is_waiting(self.device.as_fd()).unwrap_or(false) {
                     self.crew.hand_over(me);
                 }
             }
@@ -190,18 +181,13 @@ impl Device {
     }
 }
 
-const NO_TIME: rustix::event::Timespec = rustix::event::Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
-
 /// How close together requests come, as one worker hears them.
 #[derive(Debug, Default)]
 struct Ear {
     answered: Option<Instant>,
     is_close: bool,
-    /// Requests in a row that did not have to be waited for.
-    at_once: u32,
+    /// Requests that are still taken without looking whether several programs ask.
+    crowd: u32,
 }
 
 impl Ear {

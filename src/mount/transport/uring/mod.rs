@@ -3,9 +3,8 @@
 //! kernel gives the rings up) goes through the device transport, which runs beside.
 //!
 //! A worker has a ring with one entry: an entry of a worker that is busy would hold up the request that the kernel puts there.
-//! [`worker`] answers · [`seat`] where a worker runs.
+//! [`worker`] answers.
 
-mod seat;
 mod worker;
 
 use std::io;

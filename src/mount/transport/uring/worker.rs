@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::errno;
-use super::seat::Seat;
+use crate::mount::processors;
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
@@ -50,7 +50,10 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, mut ring: Ring) -> io::Re
     let Ok(number) = u16::try_from(queue) else {
         return Ok(());
     };
-    let mut seat = Seat::take(queue);
+    if let Err(error) = processors::sit_on(&[queue]) {
+        // Offline, or not allowed for this process: it runs where it may.
+        log::debug!("a worker does not sit on processor {queue}: {error}");
+    }
     ring.enable()?;
     let register = ring::command(number, 0);
     ring.submit(shared.device(), Command::Register as u32, register)?;
@@ -69,7 +72,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, mut ring: Ring) -> io::Re
             }
             Some(error) => return Err(error.into()),
         }
-        let (commit, answer) = answer(shared, queue, &mut ring, &mut seat)?;
+        let (commit, answer) = answer(shared, queue, &mut ring)?;
         let command = ring::command(number, commit);
         ring.submit(shared.device(), Command::CommitAndFetch as u32, command)?;
         // Sent.
@@ -82,7 +85,6 @@ fn answer<'a>(
     shared: &'a Arc<Shared>,
     queue: usize,
     ring: &mut Ring,
-    seat: &mut Seat,
 ) -> io::Result<(u64, Option<Answer<'a>>)> {
     let (headers, payload) = ring.areas();
     let headers = headers.get_mut(..HEADERS).unwrap_or_default();
@@ -91,10 +93,8 @@ fn answer<'a>(
     let length = (arrived.payload_length as usize).min(payload.len());
     let arg0 = arrived.arg0;
     let outcome = if dispatch::fills(header.opcode) {
-        seat.suit(dispatch::content_length(&header, arg0, &[]));
         dispatch::fill(&shared.service, &header, arg0, payload)
     } else {
-        seat.suit(length);
         dispatch::answer(&shared.service, &header, arg0, &payload[..length])
     };
     let (reply, answer) = match outcome {
