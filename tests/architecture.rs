@@ -22,7 +22,7 @@ const CLI_FLOOR: u8 = 6;
 
 /// What only files below these folders may name.
 const CONFINED: [(&str, &[&str]); 11] = [
-    ("fuser", &["mount/transport/fuser"]),
+    ("fuser", &["mount/transport/library"]),
     ("io_uring", &["sys"]),
     ("zerocopy", &["mount/protocol"]),
     ("bitflags", &["mount/protocol"]),
@@ -329,8 +329,8 @@ fn what_is_allowed_is_not_complained_about() {
         ),
         ("fs/file/slots.rs", "use super::super::core::Core;"),
         ("ids.rs", "#[cfg(test)]\nmod tests {\n    use super::*;\n}"),
-        ("mount/transport/fuser/mod.rs", "use fuser::Session;"),
-        ("mount/transport/fuser.rs", "use fuser::Session;"),
+        ("mount/transport/library/mod.rs", "use fuser::Session;"),
+        ("mount/transport/library.rs", "use fuser::Session;"),
         (
             "mount/protocol/wire.rs",
             "use rustix::io::Errno;\nuse zerocopy::IntoBytes;",

@@ -19,6 +19,8 @@ pub enum Role {
     Alike,
     /// It encrypts.
     Encrypting,
+    /// It encrypts, in another way than by itself: compared where it is named.
+    Variant,
 }
 
 /// One of those that are compared.
@@ -49,7 +51,7 @@ pub struct Place {
 const PASSWORD: &str = "bench";
 
 /// All of them, in the order of the table.
-pub static ALL: [Contender; 9] = [
+pub static ALL: [Contender; 12] = [
     Contender {
         name: "plain",
         role: Role::Floor,
@@ -87,18 +89,17 @@ pub static ALL: [Contender; 9] = [
         role: Role::Encrypting,
         slow_to_mount: false,
         version: &[CMKFS, "--version"],
-        make: |place| {
-            let mut command = place.program(CMKFS);
-            command.arg("init").arg(&place.backing);
-            Some(command)
-        },
-        mount: |place| {
-            let mut command = place.program(CMKFS);
-            command.args(["mount", "--foreground"]);
-            command.arg(&place.backing).arg(&place.mountpoint);
-            Some(command)
-        },
+        make: |place| Some(init(place)),
+        mount: |place| Some(cmkfs(place, "transport=auto")),
     },
+    variant("cmkfs-uring", |place| {
+        // The kernel says what it offers when a mount is made.
+        Some(cmkfs(place, "transport=uring,enable-uring"))
+    }),
+    variant("cmkfs-device", |place| {
+        Some(cmkfs(place, "transport=device"))
+    }),
+    variant("cmkfs-fuser", |place| Some(cmkfs(place, "transport=fuser"))),
     Contender {
         name: "gocryptfs",
         role: Role::Encrypting,
@@ -171,6 +172,31 @@ const CMKFS: &str = env!("CARGO_BIN_EXE_cmkfs");
 /// Where scripts/bench compiles libfuse's example.
 const PASSTHROUGH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/passthrough_ll");
 
+/// cmkfs, mounted in this way.
+const fn variant(name: &'static str, mount: fn(&Place) -> Option<Command>) -> Contender {
+    Contender {
+        name,
+        role: Role::Variant,
+        slow_to_mount: false,
+        version: &[CMKFS, "--version"],
+        make: |place| Some(init(place)),
+        mount,
+    }
+}
+
+fn init(place: &Place) -> Command {
+    let mut command = place.program(CMKFS);
+    command.arg("init").arg(&place.backing);
+    command
+}
+
+fn cmkfs(place: &Place, options: &str) -> Command {
+    let mut command = place.program(CMKFS);
+    command.args(["mount", "--foreground", "-o", options]);
+    command.arg(&place.backing).arg(&place.mountpoint);
+    command
+}
+
 fn passthrough(place: &Place, options: &str) -> Command {
     let mut command = place.program(PASSTHROUGH);
     // The backing directory of a bench is a temporary one, without a comma in its path.
@@ -186,7 +212,7 @@ impl Place {
         let backing = own.join("backing");
         let mountpoint = match contender.role {
             Role::Floor => backing.clone(),
-            Role::Ceiling | Role::Alike | Role::Encrypting => own.join("mount"),
+            Role::Ceiling | Role::Alike | Role::Encrypting | Role::Variant => own.join("mount"),
         };
         let place = Self {
             backing,

@@ -219,11 +219,11 @@ fn publish(arguments: &Arguments, results: &Results) -> Outcome<bool> {
     Ok(cells.all(|cell| cell.failure.is_none()))
 }
 
-/// Those that were named, and cmkfs; all of them where none was.
+/// Those that were named, and cmkfs; where none was, all but cmkfs in other ways than by itself.
 fn contenders_of(arguments: &Arguments) -> Vec<&'static Contender> {
     let named = |contender: &&Contender| {
         let mut names = arguments.against.iter().map(|named| named.name);
-        arguments.against.is_empty()
+        arguments.against.is_empty() && contender.role != Role::Variant
             || contender.name == "cmkfs"
             || names.any(|name| name == contender.name)
     };
@@ -244,7 +244,7 @@ fn column(contender: &Contender) -> Column {
         name: contender.name.to_owned(),
         version: contender.version(),
         is_ceiling: contender.role == Role::Ceiling,
-        encrypts: contender.role == Role::Encrypting,
+        encrypts: matches!(contender.role, Role::Encrypting | Role::Variant),
     }
 }
 

@@ -81,7 +81,7 @@ pub enum OptionError {
     #[error("mount option {0:?} needs a value: {0}=…")]
     NoValue(String),
     /// The value is none of those that there are.
-    #[error("mount option {0:?}: {1:?} is none of auto, uring, device, fuser")]
+    #[error("mount option {0:?}: {1:?} is none of {names}", names = Wanted::NAMES.join(", "))]
     Transport(String, String),
     /// The option takes none.
     #[error("mount option {0:?} takes no value")]
@@ -123,7 +123,7 @@ pub struct MountOptions {
     pub init: bool,
     /// How requests travel from the kernel to the daemon.
     pub transport: Wanted,
-    /// Turn on FUSE over io_uring in the kernel, for all mounts from here on, where it is off.
+    /// Turn on FUSE-over-io-uring in the kernel, for all mounts from here on, where it is off.
     pub enable_uring: bool,
 }
 

@@ -84,6 +84,27 @@ fn a_switch_that_is_off_leads_to_the_device_with_a_word_on_how_to_turn_it_on() {
     assert_eq!(std::fs::read_to_string(&off).unwrap(), "Y", "asked for");
 }
 
+/// With so few descriptors there is room for a mount, but not for its rings.
+#[test]
+fn rings_that_cannot_be_made_leave_the_device() {
+    switch_on();
+    let volume = Volume::new();
+    let mut command = volume.program("prlimit");
+    command.args(["--nofile=40:40", env!("CARGO_BIN_EXE_cmkfs"), "mount"]);
+    command.args(["-o", "transport=uring"]);
+    let output = command
+        .args([volume.ciphertext(), volume.mountpoint()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("transport device instead of uring"), "{said}");
+    assert!(said.contains("Too many open files"), "{said}");
+    assert_eq!(volume.transport(), "device");
+    std::fs::write(volume.path("a"), "a").unwrap();
+    assert_eq!(std::fs::read(volume.path("a")).unwrap(), b"a");
+}
+
 #[test]
 fn an_ordinary_user_has_every_transport() {
     switch_on();

@@ -22,7 +22,7 @@ const TRANSPORTS: [&str; 3] = ["uring", "device", "fuser"];
 /// The transports that are our own.
 const OWN: [&str; 2] = ["uring", "device"];
 
-/// The kernel's switch for FUSE over io_uring.
+/// The kernel's switch for FUSE-over-io-uring.
 const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
 
 /// A new volume, mounted over this transport and no other.
@@ -50,7 +50,7 @@ fn let_everybody_in(volume: &Volume) {
 /// On for as long as this machine runs, as other tests of this program may need it at the same time.
 fn switch_on() {
     let is_on = std::fs::read_to_string(SWITCH).expect(
-        "these tests need FUSE over io_uring (Linux 6.14), which this kernel does not have",
+        "these tests need FUSE-over-io-uring (Linux 6.14), which this kernel does not have",
     );
     if !is_on.starts_with('Y') {
         std::fs::write(SWITCH, "Y").expect("these tests run as root");

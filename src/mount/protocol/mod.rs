@@ -3,7 +3,7 @@
 //!
 //! Facts: `include/uapi/linux/fuse.h`, protocol 7.45 (Linux 6.18); all numbers are in the machine's own byte order. There are
 //! two ways for the same message. On the device it is one piece: a header, the operation's own structure, names and data. On
-//! a ring (FUSE over io_uring) header and structure have areas of fixed size, and only names and data are in the payload.
+//! a ring (FUSE-over-io-uring) header and structure have areas of fixed size, and only names and data are in the payload.
 //! [`split`] makes the two alike; [`decode`] takes them from there.
 //!
 //! [`opcode`] which operation · [`header`] what every request begins with · [`request`] what it asks for · [`reply`] what is

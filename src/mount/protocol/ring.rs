@@ -1,4 +1,4 @@
-//! FUSE over io_uring (since Linux 6.14): the areas of a ring's entry that the kernel and the server share
+//! FUSE-over-io-uring (since Linux 6.14): the areas of a ring's entry that the kernel and the server share
 //! (`fuse_uring_req_header`), and the commands that go with it.
 //!
 //! Each entry has two buffers: the headers, laid out here, and the payload. A request fills `in_out` with its header, `op_in`

@@ -11,8 +11,8 @@ use super::uring::Rings;
 
 /// The switch of the kernel module; missing before Linux 6.14.
 const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
-const MISSING: &str = "this kernel has no FUSE over io_uring (Linux 6.14)";
-const OFF: &str = "FUSE over io_uring, which is faster, is switched off in this kernel; root can switch it on: mount with \
+const MISSING: &str = "this kernel has no FUSE-over-io-uring (Linux 6.14)";
+const OFF: &str = "FUSE-over-io-uring, which is faster, is switched off in this kernel; root can switch it on: mount with \
                    -o enable-uring, or put \"options fuse enable_uring=Y\" into a file in /etc/modprobe.d";
 /// The first Linux whose FUSE has all that our own transports take for granted (FUSE_SETXATTR_EXT, protocol 7.33).
 const OLDEST: (u32, u32) = (5, 13);
@@ -55,6 +55,11 @@ pub enum Wanted {
     Auto,
     /// This one; where it is not to be had, the next that is.
     Only(Kind),
+}
+
+impl Wanted {
+    /// What can be asked for.
+    pub const NAMES: [&'static str; 4] = ["auto", "uring", "device", "fuser"];
 }
 
 impl FromStr for Wanted {
@@ -106,13 +111,13 @@ impl Prepared {
     }
 }
 
-/// Turns the kernel's switch for FUSE over io_uring on, for all mounts that are made from here on. Where that cannot be done,
+/// Turns the kernel's switch for FUSE-over-io-uring on, for all mounts that are made from here on. Where that cannot be done,
 /// the log says why.
 pub fn switch_on() {
     match switch() {
         Switch::Off => match fs::write(SWITCH, "Y") {
-            Ok(()) => log::info!("FUSE over io_uring is switched on in this kernel"),
-            Err(error) => log::warn!("FUSE over io_uring cannot be switched on: {SWITCH}: {error}"),
+            Ok(()) => log::info!("FUSE-over-io-uring is switched on in this kernel"),
+            Err(error) => log::warn!("FUSE-over-io-uring cannot be switched on: {SWITCH}: {error}"),
         },
         Switch::On => {}
         Switch::Missing => log::warn!("{MISSING}"),
@@ -152,13 +157,13 @@ fn choose(wanted: Wanted, device: BorrowedFd<'_>) -> Prepared {
         return Prepared::without_rings(Choice::new(Kind::Device, "asked for"));
     }
     let rings = match switch() {
-        Switch::On => Rings::new(device).map_err(|error| format!("FUSE over io_uring: {error}")),
+        Switch::On => Rings::new(device).map_err(|error| format!("FUSE-over-io-uring: {error}")),
         Switch::Off => Err(OFF.to_owned()),
         Switch::Missing => Err(MISSING.to_owned()),
     };
     match rings {
         Ok(rings) => Prepared {
-            choice: Choice::new(Kind::Uring, "the kernel offers FUSE over io_uring"),
+            choice: Choice::new(Kind::Uring, "the kernel offers FUSE-over-io-uring"),
             rings: Some(rings),
         },
         Err(reason) => Prepared::without_rings(Choice::new(Kind::Device, reason)),

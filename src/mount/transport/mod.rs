@@ -1,6 +1,6 @@
 //! How requests come from the kernel and answers go back: three ways to the same [`session`](super::session).
 //!
-//! [`choice`] which of them · [`uring`] rings · [`device`] a loop of our own on /dev/fuse · [`fuser`] the library ·
+//! [`choice`] which of them · [`uring`] rings · [`device`] a loop of our own on /dev/fuse · [`library`] fuser ·
 //! [`handshake`] INIT · [`dispatch`] from a request to the session's method · [`workers`] threads.
 //!
 //! fuser's own mounting and unmounting are never used: after somebody else has unmounted, its unmount hits whatever was
@@ -9,8 +9,8 @@
 mod choice;
 mod device;
 mod dispatch;
-mod fuser;
 mod handshake;
+mod library;
 mod uring;
 mod workers;
 
@@ -59,7 +59,7 @@ pub struct Connected {
 
 /// What the workers are started with.
 enum Link {
-    Fuser(fuser::Library),
+    Fuser(library::Library),
     Own {
         device: Arc<OwnedFd>,
         rings: Option<Rings>,
@@ -108,12 +108,12 @@ impl Connected {
         let Prepared { choice, rings } = prepared;
         let in_use = InUse(Arc::new(Mutex::new(choice)));
         let link = if in_use.choice().name == Kind::Fuser {
-            Link::Fuser(fuser::Library::connect(&session, device)?)
+            Link::Fuser(library::Library::connect(&session, device)?)
         } else {
             let is_read_only = session.service.is_read_only();
             let agreed = device::shake_hands(device.as_fd(), is_read_only, rings.is_some())?;
             if rings.is_some() && !agreed.rings {
-                let reason = "the kernel did not agree to FUSE over io_uring";
+                let reason = "the kernel did not agree to FUSE-over-io-uring";
                 in_use.change(Choice::new(Kind::Device, reason));
             }
             Link::Own {

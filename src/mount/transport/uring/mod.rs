@@ -1,4 +1,4 @@
-//! The ring transport: FUSE over io_uring (Linux 6.14). Each processor has a queue, and its requests are answered on that
+//! The ring transport: FUSE-over-io-uring (Linux 6.14). Each processor has a queue, and its requests are answered on that
 //! processor: nobody on another one has to be woken. What the rings do not carry (FORGET, INTERRUPT, and everything if the
 //! kernel gives the rings up) goes through the device transport, which runs beside.
 //!
