@@ -268,7 +268,7 @@ fn a_daemon_that_is_killed_while_pages_are_written_back_leaves_nobody_hanging() 
     std::fs::write(volume.path("file"), vec![1; 1 << 20]).unwrap();
     held.hold(0);
     let command = withdrawing(&volume);
-    held.wait_for_thread("cmkfs-writeback", "");
+    held.wait_for_thread(&["cmkfs-writeback"], "");
     held.wait_for_worker();
     killed(&volume, Some(command));
 }
@@ -333,7 +333,7 @@ fn killed_while_a_page_is_dropped(volume: &Volume) {
         reader.stdin.take().unwrap().write_all(b"\n").unwrap();
         held.wait_for_worker();
         let command = withdrawing(volume);
-        held.wait_for_thread("cmkfs-", "fuse_reverse_inval_inode");
+        held.wait_for_thread(&["cmkfs-"], "fuse_reverse_inval_inode");
         killed(volume, Some(command));
     });
     let said = said.next().unwrap().unwrap();

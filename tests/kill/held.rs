@@ -43,7 +43,7 @@ impl<'a> Held<'a> {
         let read = again(read.as_raw_fd(), false);
         let mut command = volume.command(&["mount", "--foreground", "CIPHERDIR", "MOUNTPOINT"]);
         let daemon = command
-            .env("CMKFS_LOG", "off,fuser=debug")
+            .env("CMKFS_LOG", "off,fuser=debug,cmkfs::mount::transport=trace")
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .spawn()
@@ -112,21 +112,22 @@ impl<'a> Held<'a> {
 
     /// Waits until a worker is held with a request in its hands.
     pub fn wait_for_worker(&self) {
-        self.wait_for_thread("fuser-", "pipe_write");
+        self.wait_for_thread(&["fuser-", "cmkfs-worker"], "pipe_write");
     }
 
-    /// Waits until a thread of the daemon so named is where its kernel stack says this.
-    pub fn wait_for_thread(&self, name: &str, place: &str) {
+    /// Waits until a thread of the daemon with one of these names is where its kernel stack says this.
+    pub fn wait_for_thread(&self, names: &[&str], place: &str) {
         let is_there = |thread: &std::path::Path| {
             let read = |file: &str| fs::read_to_string(thread.join(file)).unwrap_or_default();
-            read("comm").starts_with(name) && read("stack").contains(place)
+            let is_one = names.iter().any(|name| read("comm").starts_with(name));
+            is_one && read("stack").contains(place)
         };
         let pid = self.volume.daemon().expect("a daemon");
         let until = Instant::now() + DEADLINE;
         let threads = || fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         while !threads().flatten().any(|thread| is_there(&thread.path())) {
             let is_late = Instant::now() >= until;
-            assert!(!is_late, "no {name}* is in {place}:\n{}", stacks(pid));
+            assert!(!is_late, "none of {names:?} is in {place}:\n{}", stacks(pid));
             std::thread::sleep(POLL);
         }
     }

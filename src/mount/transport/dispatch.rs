@@ -102,6 +102,7 @@ pub(super) fn fill<'a>(
     arg0: &[u8],
     buffer: &mut [u8],
 ) -> Outcome<'a> {
+    heard(header);
     let node = header.node;
     let (answer, result) = match decode(header, arg0, &[]) {
         Ok(Request::Read {
@@ -147,6 +148,12 @@ pub(super) fn fill<'a>(
         Err(error) => Reply::Error(error),
     };
     Outcome::Said(reply, Some(answer))
+}
+
+/// For whoever wants to see what a kernel asks: `CMKFS_LOG=cmkfs::mount::transport=trace`.
+fn heard(header: &Header) {
+    let (operation, node) = (header.opcode.name(), header.node);
+    log::trace!("{operation} of inode {node}, number {}", header.unique);
 }
 
 fn room(buffer: &mut [u8], size: u32) -> &mut [u8] {
@@ -196,6 +203,7 @@ pub(super) fn answer<'a>(
     arg0: &[u8],
     rest: &[u8],
 ) -> Outcome<'a> {
+    heard(header);
     let (node, caller) = (header.node, header.caller);
     let Ok(request) = decode(header, arg0, rest) else {
         if header.opcode.needs_reply() {
