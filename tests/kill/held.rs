@@ -127,7 +127,11 @@ impl<'a> Held<'a> {
         let threads = || fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         while !threads().flatten().any(|thread| is_there(&thread.path())) {
             let is_late = Instant::now() >= until;
-            assert!(!is_late, "none of {names:?} is in {place}:\n{}", stacks(pid));
+            assert!(
+                !is_late,
+                "none of {names:?} is in {place}:\n{}",
+                stacks(pid)
+            );
             std::thread::sleep(POLL);
         }
     }

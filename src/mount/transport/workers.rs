@@ -50,14 +50,13 @@ impl Workers {
         Ok(())
     }
 
-    /// Waits until all have ended, those too that are started meanwhile.
+    /// Waits until all have ended.
     ///
     /// # Errors
     /// The first that came of one of them.
     pub(super) fn join(&self) -> io::Result<()> {
         let mut result = Ok(());
         loop {
-            // Taken out first: whoever is waited for may start another.
             let Some(thread) = self.0.lock().pop() else {
                 return result;
             };

@@ -11,7 +11,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::workers::Workers;
@@ -27,15 +26,18 @@ const WORKERS: usize = 4;
 const MANY_PROCESSORS: usize = 8;
 /// With more than this the device does as well.
 const MOST_PROCESSORS: usize = 256;
-/// Rings for workers that step in where others wait for dirty pages: so many programs may wait at once.
-const SPARE: usize = 32;
+/// More of them, all processors together, for those that wait for dirty pages. They have to be there before: to an entry that
+/// comes later the kernel gives no request that waits already. Which of them sleeps longest is asked last, so these cost
+/// nothing but their sleep.
+const SPARE: usize = 64;
+/// Of these each processor has as many at least.
+const SPARE_EACH: usize = 4;
 
 /// Rings that are made already: the mount's process may make none later (`mount::confine`).
 #[derive(Debug)]
 pub(super) struct Rings {
     /// For each queue.
     queues: Vec<Vec<Ring>>,
-    spare: Vec<Ring>,
 }
 
 /// Why there are none.
@@ -64,6 +66,7 @@ impl Rings {
         } else {
             WORKERS
         };
+        let many = many + (SPARE / possible.max(1)).max(SPARE_EACH);
         let make = |count: usize| -> Result<Vec<Ring>, NoRings> {
             let rings = (0..count).map(|_| Ring::new(payload()));
             rings.collect::<io::Result<_>>().map_err(NoRings::Make)
@@ -72,7 +75,6 @@ impl Rings {
             (0..possible).map(|queue| make(if online.contains(&queue) { many } else { 1 }));
         Ok(Self {
             queues: queues.collect::<Result<_, _>>()?,
-            spare: make(SPARE)?,
         })
     }
 }
@@ -107,7 +109,7 @@ pub(super) fn start(
     rings: Rings,
     device: Arc<OwnedFd>,
     service: Arc<Service>,
-    workers: &Arc<Workers>,
+    workers: &Workers,
     given_up: impl Fn(Errno) + Send + Sync + 'static,
 ) -> io::Result<()> {
     let queues = rings.queues.iter();
@@ -115,8 +117,6 @@ pub(super) fn start(
         device,
         service,
         queues: queues.map(|rings| Queue::new(rings.len())).collect(),
-        spare: Mutex::new(rings.spare),
-        workers: Arc::clone(workers),
         given_up: Box::new(given_up),
     });
     for (number, rings) in rings.queues.into_iter().enumerate() {

@@ -13,7 +13,6 @@ use crate::mount::processors;
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
-use crate::mount::transport::workers::Workers;
 use crate::sys::ring::Ring;
 
 /// What the workers share.
@@ -21,8 +20,6 @@ pub(super) struct Shared {
     pub(super) device: Arc<OwnedFd>,
     pub(super) service: Arc<Service>,
     pub(super) queues: Vec<Queue>,
-    pub(super) spare: Mutex<Vec<Ring>>,
-    pub(super) workers: Arc<Workers>,
     /// Hears when the kernel goes back to the device.
     pub(super) given_up: Box<dyn Fn(Errno) + Send + Sync>,
 }
@@ -130,32 +127,16 @@ fn put(payload: &mut [u8], bytes: &[u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// EAGAIN where there is none.
-fn wait(shared: &Arc<Shared>, queue: usize) -> Result<(), Errno> {
+fn wait(shared: &Shared, queue: usize) -> Result<(), Errno> {
     let place = shared.queues.get(queue).ok_or(Errno::IO)?;
     {
         let mut counts = place.0.lock();
         if counts.waiting + 1 >= counts.workers {
-            if !step_in(shared, queue) {
-                return Err(Errno::AGAIN);
-            }
-            counts.workers += 1;
+            return Err(Errno::AGAIN);
         }
         counts.waiting += 1;
     }
     let written = shared.service.write_back();
     place.0.lock().waiting -= 1;
     written
-}
-
-/// One more worker for a queue.
-fn step_in(shared: &Arc<Shared>, queue: usize) -> bool {
-    let Some(ring) = shared.spare.lock().pop() else {
-        return false;
-    };
-    let sharing = Arc::clone(shared);
-    let started = shared.workers.start(move || work(&sharing, queue, ring));
-    if let Err(error) = &started {
-        log::warn!("no worker can step in: {error}");
-    }
-    started.is_ok()
 }
