@@ -209,9 +209,14 @@ fn mounts_come_and_go_without_a_rest() {
     }
 }
 
-/// EIO is what a page says that could not be written.
+/// EIO is what a page says that could not be written; ECANCELED what the kernel says of a request on its way into a ring.
 fn is_of_a_dead_mount(error: &io::Error) -> bool {
-    let known = [libc::ENOTCONN, libc::ECONNABORTED, libc::EIO];
+    let known = [
+        libc::ENOTCONN,
+        libc::ECONNABORTED,
+        libc::ECANCELED,
+        libc::EIO,
+    ];
     error
         .raw_os_error()
         .is_some_and(|errno| known.contains(&errno))

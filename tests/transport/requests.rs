@@ -110,7 +110,7 @@ fn setuid_and_setgid_go_with_a_change_by_an_ordinary_user_and_stay_with_one_by_r
 fn as_user(user: u32, work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            let _identity = cmkfs::sys::identity::assume(user, user);
+            cmkfs::sys::identity::assume(user, user);
             work();
         });
         worker.join().unwrap();

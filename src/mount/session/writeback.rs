@@ -138,8 +138,9 @@ fn settle() {
     }
 }
 
-/// The directories under /proc of this process's workers.
+/// The directories under /proc of this process's workers, but for this thread, which may be one.
 fn workers() -> Vec<PathBuf> {
+    let this = rustix::thread::gettid().as_raw_pid().to_string();
     let threads = fs::read_dir("/proc/self/task")
         .into_iter()
         .flatten()
@@ -150,6 +151,7 @@ fn workers() -> Vec<PathBuf> {
     };
     threads
         .map(|thread| thread.path())
+        .filter(|thread| !thread.ends_with(&this))
         .filter(is_worker)
         .collect()
 }

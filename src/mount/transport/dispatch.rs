@@ -16,6 +16,10 @@ use crate::mount::stats::Operation;
 const FIXED_MAX: usize = 288;
 
 /// What to say to the kernel.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment on a worker's stack; a box would be an allocation for each request"
+)]
 #[derive(Debug)]
 pub(super) enum Reply {
     /// An errno.
@@ -36,7 +40,7 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
-    fn new(structure: &(impl IntoBytes + Immutable)) -> Reply {
+    fn reply(structure: &(impl IntoBytes + Immutable)) -> Reply {
         let source = structure.as_bytes();
         let mut bytes = [0; FIXED_MAX];
         match bytes.get_mut(..source.len()) {
@@ -60,6 +64,10 @@ impl std::ops::Deref for Fixed {
 }
 
 /// What became of a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment on a worker's stack; a box would be an allocation for each request"
+)]
 pub(super) enum Outcome<'a> {
     /// To be said, and what is then dropped.
     Said(Reply, Option<Answer<'a>>),
@@ -89,7 +97,7 @@ impl SeekRequest {
         } = self;
         let waited = waited.map_err(|errno| answer.refused(errno));
         match waited.and_then(|()| answer.lseek(node, handle, offset, whence)) {
-            Ok(found) => Fixed::new(&reply::offset(found.unsigned_abs())),
+            Ok(found) => Fixed::reply(&reply::offset(found.unsigned_abs())),
             Err(error) => Reply::Error(error),
         }
     }
@@ -172,7 +180,7 @@ fn malformed<'a>(header: &Header) -> Outcome<'a> {
 
 fn entry(result: Result<Attributes, Errno>) -> Reply {
     match result {
-        Ok(attributes) => Fixed::new(&reply::entry(Some(&attributes), VALID)),
+        Ok(attributes) => Fixed::reply(&reply::entry(Some(&attributes), VALID)),
         Err(error) => Reply::Error(error),
     }
 }
@@ -186,7 +194,7 @@ fn empty(result: Result<(), Errno>) -> Reply {
 
 fn xattr(result: Result<Xattr, Errno>) -> Reply {
     match result {
-        Ok(Xattr::Size(length)) => Fixed::new(&reply::xattr_size(length)),
+        Ok(Xattr::Size(length)) => Fixed::reply(&reply::xattr_size(length)),
         Ok(Xattr::Value(value)) => Reply::Bytes(value),
         Err(error) => Reply::Error(error),
     }
@@ -217,7 +225,7 @@ pub(super) fn answer<'a>(
         Request::Lookup { name } => {
             let answer = begin(Operation::Lookup);
             let reply = match answer.lookup(node, name) {
-                Ok(found) => Fixed::new(&reply::entry(found.as_ref(), VALID)),
+                Ok(found) => Fixed::reply(&reply::entry(found.as_ref(), VALID)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -235,7 +243,7 @@ pub(super) fn answer<'a>(
         Request::Getattr { handle } => {
             let answer = begin(Operation::Getattr);
             let reply = match answer.getattr(node, handle) {
-                Ok(attributes) => Fixed::new(&reply::attr(&attributes, VALID)),
+                Ok(attributes) => Fixed::reply(&reply::attr(&attributes, VALID)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -243,7 +251,7 @@ pub(super) fn answer<'a>(
         Request::Statx { handle, .. } => {
             let answer = begin(Operation::Getattr);
             let reply = match answer.statx(node, handle) {
-                Ok((attributes, birth)) => Fixed::new(&reply::statx(&attributes, birth, VALID)),
+                Ok((attributes, birth)) => Fixed::reply(&reply::statx(&attributes, birth, VALID)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -252,7 +260,7 @@ pub(super) fn answer<'a>(
             let answer = begin(Operation::Setattr);
             let (changes, kills) = (changes_of(&set), set.kill_privileges);
             let reply = match answer.setattr(caller, node, set.handle, &changes, kills) {
-                Ok(attributes) => Fixed::new(&reply::attr(&attributes, VALID)),
+                Ok(attributes) => Fixed::reply(&reply::attr(&attributes, VALID)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -312,7 +320,7 @@ pub(super) fn answer<'a>(
         } => {
             let answer = begin(Operation::Open);
             let reply = match answer.open(caller, node, flags, kill_privileges) {
-                Ok(opened) => Fixed::new(&reply::open(opened.handle, opened.keep_cache)),
+                Ok(opened) => Fixed::reply(&reply::open(opened.handle, opened.keep_cache)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -341,7 +349,7 @@ pub(super) fn answer<'a>(
         } => {
             let answer = begin(Operation::Write);
             let reply = match answer.write(caller, (node, handle), offset, data, kill_privileges) {
-                Ok(length) => Fixed::new(&reply::written(length)),
+                Ok(length) => Fixed::reply(&reply::written(length)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -394,7 +402,7 @@ pub(super) fn answer<'a>(
         Request::Opendir { .. } => {
             let answer = begin(Operation::Opendir);
             let reply = match answer.opendir(caller.pid, node) {
-                Ok(opened) => Fixed::new(&reply::open(opened, false)),
+                Ok(opened) => Fixed::reply(&reply::open(opened, false)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -411,7 +419,7 @@ pub(super) fn answer<'a>(
         Request::Statfs => {
             let answer = begin(Operation::Statfs);
             let reply = match answer.statfs(node) {
-                Ok(figures) => Fixed::new(&reply::statfs(&figures)),
+                Ok(figures) => Fixed::reply(&reply::statfs(&figures)),
                 Err(error) => Reply::Error(error),
             };
             said(reply, answer)
@@ -474,7 +482,7 @@ fn changes_of(set: &SetattrRequest) -> SetAttributes {
 
 fn created(made: Result<(Attributes, Opened), Errno>) -> Reply {
     match made {
-        Ok((attributes, opened)) => Fixed::new(&reply::created(
+        Ok((attributes, opened)) => Fixed::reply(&reply::created(
             reply::entry(Some(&attributes), VALID),
             reply::open(opened.handle, opened.keep_cache),
         )),
