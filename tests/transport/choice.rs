@@ -29,11 +29,11 @@ fn each_transport_is_used_when_it_is_asked_for_and_says_so() {
 }
 
 #[test]
-fn rings_are_chosen_by_themselves_where_the_kernel_offers_them() {
+fn by_itself_a_mount_uses_the_device() {
     switch_on();
     let volume = Volume::new();
     volume.mount(&["-o", "transport=auto"]);
-    assert_eq!(volume.transport(), "uring", "{}", volume.log());
+    assert_eq!(volume.transport(), "device", "{}", volume.log());
 }
 
 #[test]
@@ -70,17 +70,15 @@ fn a_switch_that_is_off_leads_to_the_device_with_a_word_on_how_to_turn_it_on() {
         volume.wait_until_free();
         (String::from_utf8_lossy(&output.stdout).into_owned(), said)
     };
-    for option in ["transport=auto", "transport=uring"] {
-        let (status, said) = run(option, "true");
-        assert!(status.contains(r#""Name": "device""#), "{status}");
-        assert!(said.contains("-o enable-uring"), "{said}");
-        assert_eq!(
-            std::fs::read_to_string(&off).unwrap(),
-            "N\n",
-            "nobody asked"
-        );
-    }
-    run("transport=auto,enable-uring", "true");
+    let (status, said) = run("transport=uring", "true");
+    assert!(status.contains(r#""Name": "device""#), "{status}");
+    assert!(said.contains("-o enable-uring"), "{said}");
+    assert_eq!(
+        std::fs::read_to_string(&off).unwrap(),
+        "N\n",
+        "nobody asked"
+    );
+    run("transport=uring,enable-uring", "true");
     assert_eq!(std::fs::read_to_string(&off).unwrap(), "Y", "asked for");
 }
 
