@@ -114,6 +114,9 @@ pub enum Command {
     /// Asks a mount for the mount's process, which starts it: `mount::syncer`.
     #[command(hide = true)]
     Syncer(SecondArgs),
+    /// Asks a mount whether it answers, for a command that must not wait for ever: `mount::liveness`.
+    #[command(hide = true)]
+    Probe(SecondArgs),
     /// Write man pages and shell completions.
     #[command(subcommand)]
     Generate(GenerateCommand),

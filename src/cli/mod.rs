@@ -73,6 +73,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), CliError> {
         Command::Unmount(args) => unmount::run(global, &args),
         Command::Unmounter(args) => unmount::serve_unmounter(&args),
         Command::Syncer(args) => unmount::serve_syncer(&args),
+        Command::Probe(args) => unmount::serve_probe(&args),
         Command::Status(args) => status::run(global, &args),
         Command::Bind(args) => bind::run(global, &args),
         Command::Verify(args) => volume::run(global, &VolumeCommand::Verify(args)),

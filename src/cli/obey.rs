@@ -17,8 +17,9 @@ use crate::kms::key::KeyRef;
 use crate::kms::{KeyService, KmsError};
 use crate::mount::control::client::{self, AskError};
 use crate::mount::control::protocol::{LeaseState, Obeyed, Request, Response};
+use crate::mount::liveness::Life;
 use crate::mount::mountinfo::{self, Mount};
-use crate::mount::mountpoint::{answers, daemon_of, holders_of};
+use crate::mount::mountpoint::{daemon_of, holders_of};
 use crate::volume;
 
 /// The options of every command that mounts have to obey.
@@ -29,6 +30,8 @@ pub struct ObeyArgs {
     pub timeout: u64,
 }
 
+/// How long a mount without a daemon may take to say so.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Mounts may take this part of the time to write what is dirty before the key is changed.
 const PREPARATION: u32 = 3;
 
@@ -179,7 +182,7 @@ fn dead_and_in_use(store: KeyStoreId) -> Vec<Unanswered> {
         mount.is_cmkfs()
             && may_be_of(mount, store)
             && daemon_of(mount).is_none()
-            && !answers(&mount.mountpoint)
+            && Life::of(mount, PATIENCE) == Life::Dead
     };
     let in_use = mounts.iter().filter(is_dead).filter_map(|mount| {
         let holders = holders_of(mount);

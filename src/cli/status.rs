@@ -2,7 +2,6 @@
 //! themselves; of others only what the kernel knows.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -17,7 +16,8 @@ use crate::ids::{KeyId, VolumeId};
 use crate::mount::confine::Confinement;
 use crate::mount::control::client;
 use crate::mount::control::protocol::{KeyInUse, LeaseState, Request, Response, Status};
-use crate::mount::mountpoint::{answers, daemon_of, locate};
+use crate::mount::liveness::Life;
+use crate::mount::mountpoint::{daemon_of, locate};
 use crate::mount::transport::Choice;
 use crate::mount::{MountError, mountinfo};
 use crate::volume;
@@ -88,22 +88,11 @@ struct Inside {
     unlocked_key_bytes: u64,
 }
 
-/// Whether a mount's process does its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Answers,
-    /// It takes longer than anybody wants to wait: stopped, or very busy.
-    Silent,
-    Dead,
-}
-
-impl Life {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Answers => "mounted",
-            Self::Silent => "silent",
-            Self::Dead => "dead",
-        }
+const fn word(life: Life) -> &'static str {
+    match life {
+        Life::Answers => "mounted",
+        Life::Silent => "silent",
+        Life::Dead => "dead",
     }
 }
 
@@ -135,7 +124,7 @@ fn print_all(mounts: &[MountStatus]) -> Result<(), CliError> {
             text(mount.volume_id),
             text(mount.process_id),
             access(mount).to_owned(),
-            mount.life.as_str().to_owned(),
+            word(mount.life).to_owned(),
             mount.inside.as_ref().map_or_else(String::new, summary),
         ]
     };
@@ -176,7 +165,7 @@ fn print_state(mount: &MountStatus) -> Result<(), CliError> {
         ("KeyId", text(mount.key_id)),
         ("ProcessId", text(mount.process_id)),
         ("Access", access(mount).to_owned()),
-        ("State", mount.life.as_str().to_owned()),
+        ("State", word(mount.life).to_owned()),
         ("Inodes", figure(|inside| inside.inodes)),
         ("OpenFiles", figure(|inside| inside.open_files)),
         ("OpenDirectories", figure(|inside| inside.open_directories)),
@@ -339,7 +328,7 @@ fn status(
         .find(|status| status.mountpoint == mountpoint);
     let life = match answer {
         Some(_) => Life::Answers,
-        None => life(&mount.mountpoint),
+        None => Life::of(mount, PATIENCE),
     };
     let process_id = answer
         .map(|status| status.process_id)
@@ -366,20 +355,5 @@ fn status(
             unlocked_key_bytes: status.unlocked_key_bytes,
         }),
         life,
-    }
-}
-
-/// Asks the kernel, which asks the process; in a thread of its own, because one that is stopped never answers.
-fn life(mountpoint: &Path) -> Life {
-    let (sender, receiver) = channel();
-    let path = mountpoint.to_owned();
-    let spawned = std::thread::Builder::new().spawn(move || {
-        // Nobody waits any more where it took too long.
-        let _ = sender.send(answers(&path));
-    });
-    match spawned.map(|_| receiver.recv_timeout(PATIENCE)) {
-        Ok(Ok(true)) => Life::Answers,
-        Ok(Ok(false)) => Life::Dead,
-        Ok(Err(_)) | Err(_) => Life::Silent,
     }
 }

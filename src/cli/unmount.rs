@@ -11,7 +11,7 @@ use super::args::Global;
 use super::message::CliError;
 use super::progress::Progress;
 use crate::mount::mountpoint::{daemon_of, locate};
-use crate::mount::{MountError, mountinfo, mountpoint, syncer, unmounter};
+use crate::mount::{MountError, liveness, mountinfo, mountpoint, syncer, unmounter};
 
 /// How long the daemon may take to write its last seals: they come after a sync of the whole backing filesystem, which
 /// others may keep busy. As with umount(8), waiting is what is wanted; only a disk that does nothing any more takes longer.
@@ -56,6 +56,15 @@ pub fn serve_unmounter(args: &SecondArgs) -> Result<(), CliError> {
 /// Where the process that started it cannot be heard or answered.
 pub fn serve_syncer(args: &SecondArgs) -> Result<(), CliError> {
     let served = syncer::serve(&args.mountpoint, (args.major, args.minor));
+    Ok(served.map_err(MountError::Syncer)?)
+}
+
+/// Runs `cmkfs probe`.
+///
+/// # Errors
+/// Where the process that started it cannot be heard or answered.
+pub fn serve_probe(args: &SecondArgs) -> Result<(), CliError> {
+    let served = liveness::serve(&args.mountpoint);
     Ok(served.map_err(MountError::Syncer)?)
 }
 

@@ -6,7 +6,7 @@
 //! [`revoke`] keys that change under it · [`control`] how commands reach it · [`ticker`] threads that wake now and then · [`daemon`] into the background ·
 //! [`confine`] what the process gives up · `second` the processes beside it: [`unmounter`] unmounts for it, and if it is killed and cannot die
 //! ends the connection (`aborter`), [`syncer`] asks the mount itself ·
-//! [`holders`] who keeps a mount busy · [`error`] what can go wrong.
+//! [`holders`] who keeps a mount busy · [`liveness`] whether one answers · [`error`] what can go wrong.
 
 mod aborter;
 pub mod confine;
@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod error;
 pub mod fusermount;
 pub mod holders;
+pub mod liveness;
 pub mod mountinfo;
 pub mod mountpoint;
 pub mod options;

@@ -53,6 +53,15 @@ impl Mount {
         self.filesystem_type == FILESYSTEM_TYPE
     }
 
+    /// Whether a process serves it.
+    #[must_use]
+    pub fn is_fuse(&self) -> bool {
+        matches!(
+            self.filesystem_type.split('.').next(),
+            Some("fuse" | "fuseblk")
+        )
+    }
+
     /// Whether writing is refused, by this mount or by the filesystem.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

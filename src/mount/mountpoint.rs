@@ -15,6 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::confine::{Confinement, Reach, confine};
 use super::error::MountError;
 use super::fusermount::{self, HelperError};
+use super::liveness::Life;
 use super::mountinfo::{self, FILESYSTEM_TYPE};
 use super::options::MountOptions;
 use super::syncer::Syncer;
@@ -113,34 +114,15 @@ pub fn locate(mountpoint: &Path) -> Result<PathBuf, MountError> {
     }
 }
 
-/// Whether the daemon of what is mounted at `path` is alive, as far as this user may ask.
-#[must_use]
-pub fn answers(path: &Path) -> bool {
-    // Unlike stat(2), statfs(2) is never answered from the kernel's cache.
-    !matches!(
-        rustix::fs::statfs(path),
-        Err(Errno::NOTCONN | Errno::CONNABORTED)
-    )
-}
-
-/// The same; `None` where there is no answer in time.
-fn answers_in_time(path: &Path) -> Option<bool> {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let asked = path.to_owned();
-    // Left to itself where it hangs: it ends with the process.
-    std::thread::spawn(move || sender.send(answers(&asked)));
-    receiver.recv_timeout(ANSWER).ok()
-}
-
 /// Why a mountpoint that does not answer is not fit.
-fn silent(path: &Path) -> MountError {
-    match mountinfo::at(path) {
-        Ok(Some(mount)) if mount.is_cmkfs() => MountError::AlreadyMounted {
-            mountpoint: path.to_owned(),
-            pid: daemon_of(&mount),
-            source_name: mount.source,
-        },
-        _ => unreachable(path, io::ErrorKind::TimedOut.into()),
+fn silent(mount: Mount) -> MountError {
+    if !mount.is_cmkfs() {
+        return unreachable(&mount.mountpoint, io::ErrorKind::TimedOut.into());
+    }
+    MountError::AlreadyMounted {
+        pid: daemon_of(&mount),
+        mountpoint: mount.mountpoint,
+        source_name: mount.source,
     }
 }
 
@@ -165,14 +147,14 @@ fn unreachable(path: &Path, source: io::Error) -> MountError {
 /// Detaches what daemons that died have left at `path`.
 fn clear_stale(path: &Path) -> Result<(), MountError> {
     for _ in 0..STALE_LAYERS {
-        match answers_in_time(path) {
-            Some(true) => return Ok(()),
-            Some(false) => {}
-            None => return Err(silent(path)),
-        }
         let Some(mount) = mountinfo::at(path).map_err(|error| unreachable(path, error))? else {
             return Ok(());
         };
+        match Life::of(&mount, ANSWER) {
+            Life::Answers => return Ok(()),
+            Life::Silent => return Err(silent(mount)),
+            Life::Dead => {}
+        }
         if !mount.is_cmkfs() {
             let filesystem_type = mount.filesystem_type;
             return Err(MountError::ForeignStale {

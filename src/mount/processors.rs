@@ -31,19 +31,46 @@ fn parse(list: &str) -> Option<Vec<usize>> {
     Some(numbers)
 }
 
-/// Lets this thread run on one of these only, or on those of them that it may.
-///
-/// # Errors
-/// Where none of them is online.
-pub fn sit_on(processors: &[usize]) -> rustix::io::Result<()> {
-    let mut set = CpuSet::new();
-    for processor in processors
-        .iter()
-        .filter(|number| **number < CpuSet::MAX_CPU)
-    {
-        set.set(*processor);
+/// Where a thread runs: on one processor, or on any that it was given.
+#[derive(Debug)]
+pub struct Seat {
+    own: CpuSet,
+    any: CpuSet,
+    is_own: bool,
+}
+
+impl Seat {
+    /// Has this thread run on `processor`, where it may: it may not on one that is offline, or that its process was kept from.
+    ///
+    /// # Errors
+    /// Where the kernel does not say which it may run on.
+    pub fn take(processor: usize) -> rustix::io::Result<Self> {
+        let any = rustix::thread::sched_getaffinity(None)?;
+        let mut own = CpuSet::new();
+        if processor < CpuSet::MAX_CPU && any.is_set(processor) {
+            own.set(processor);
+        }
+        let mut seat = Self {
+            own,
+            any,
+            is_own: false,
+        };
+        seat.sit(true);
+        Ok(seat)
     }
-    rustix::thread::sched_setaffinity(None, &set)
+
+    /// Has the thread run on its own processor from now on, or on any.
+    pub fn sit(&mut self, own: bool) {
+        if own == self.is_own || self.own.count() == 0 {
+            return;
+        }
+        let processors = if own { &self.own } else { &self.any };
+        // Its processor may have gone offline, and come again.
+        if let Err(error) = rustix::thread::sched_setaffinity(None, processors) {
+            log::debug!("a thread cannot change its processors: {error}");
+        }
+        self.is_own = own;
+    }
 }
 
 #[cfg(test)]
@@ -62,5 +89,26 @@ mod tests {
         assert_eq!(parse("a-b"), None);
         assert!(possible().is_some_and(|count| count >= online().len()));
         assert!(!online().is_empty());
+    }
+
+    #[test]
+    fn a_thread_sits_on_its_processor_or_on_any_it_was_given() {
+        let allowed = || rustix::thread::sched_getaffinity(None).unwrap();
+        let given = allowed();
+        let first = (0..CpuSet::MAX_CPU).find(|number| given.is_set(*number));
+        let mut seat = Seat::take(first.unwrap()).unwrap();
+        assert_eq!(allowed().count(), 1);
+        assert!(allowed().is_set(first.unwrap()));
+        seat.sit(false);
+        assert_eq!(allowed(), given);
+        seat.sit(true);
+        assert_eq!(allowed().count(), 1);
+        // Kept from all but that one, it does not go elsewhere.
+        let elsewhere = (0..CpuSet::MAX_CPU).find(|number| !given.is_set(*number));
+        let mut seat = Seat::take(elsewhere.unwrap()).unwrap();
+        seat.sit(false);
+        seat.sit(true);
+        assert_eq!(allowed().count(), 1);
+        assert!(allowed().is_set(first.unwrap()));
     }
 }

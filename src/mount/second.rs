@@ -43,6 +43,8 @@ struct Line {
     heard: Vec<u8>,
     number: u64,
     process: Child,
+    /// How long it may take to end when it is told to.
+    end: Duration,
 }
 
 /// The mount's side.
@@ -92,6 +94,7 @@ impl Second {
             heard: Vec::new(),
             number: 0,
             process,
+            end: END,
         };
         Ok(Self(Mutex::new(line), id))
     }
@@ -99,6 +102,24 @@ impl Second {
     /// Its process id.
     pub(super) const fn id(&self) -> u32 {
         self.1
+    }
+
+    /// Has it answer one question and end. Where no answer comes in time it is left behind: it may be waiting for something that
+    /// nothing takes it from.
+    ///
+    /// # Errors
+    /// As [`Second::ask`].
+    pub(super) fn ask_once<A: DeserializeOwned>(
+        mut self,
+        question: impl Serialize,
+        patience: Duration,
+    ) -> io::Result<A> {
+        self.ask(question, patience).inspect_err(|_| {
+            let line = self.0.get_mut();
+            line.end = Duration::ZERO;
+            // It may have ended.
+            let _ = line.process.kill();
+        })
     }
 
     /// Has it answer a question. One is answered at a time.
@@ -169,7 +190,7 @@ impl Drop for Second {
     fn drop(&mut self) {
         let line = self.0.get_mut();
         drop(line.ask.take());
-        let until = Instant::now() + END;
+        let until = Instant::now() + line.end;
         // It goes when the mount's process does where it cannot be waited for: there is nobody to tell.
         while matches!(line.process.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(LOOK_AGAIN);

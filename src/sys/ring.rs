@@ -113,6 +113,11 @@ impl Ring {
         }
     }
 
+    /// Whether the last command has come to its end already.
+    pub fn has_come(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     /// Waits until the last command has come to its end: 0 where a request has come, or the negative errno.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ opcodes! {
     IOCTL = 39,
     /// Whether a file is ready.
     POLL = 40,
-    /// What a notification asked for.
+    /// What a notification asked for. No reply.
     NOTIFY_REPLY = 41,
     /// Many `FORGET` in one. No reply.
     BATCH_FORGET = 42,
@@ -141,7 +141,10 @@ impl Opcode {
     /// The kernel waits for a reply.
     #[must_use]
     pub const fn needs_reply(self) -> bool {
-        !matches!(self, Self::FORGET | Self::BATCH_FORGET | Self::INTERRUPT)
+        !matches!(
+            self,
+            Self::FORGET | Self::BATCH_FORGET | Self::INTERRUPT | Self::NOTIFY_REPLY
+        )
     }
 }
 

@@ -154,6 +154,8 @@ pub enum Request<'a> {
     Destroy,
     /// The first request.
     Init(InitRequest),
+    /// What a notification asked for. Not taken apart.
+    NotifyReply,
     /// An operation that nothing here knows.
     Unknown,
 }
@@ -481,6 +483,7 @@ fn without_arguments(opcode: Opcode, arg0: &[u8]) -> Result<Request<'static>, Ma
         Opcode::COPY_FILE_RANGE | Opcode::COPY_FILE_RANGE_64 => Request::CopyFileRange,
         Opcode::IOCTL => Request::Ioctl,
         Opcode::POLL => Request::Poll,
+        Opcode::NOTIFY_REPLY => Request::NotifyReply,
         _ => Request::Unknown,
     })
 }

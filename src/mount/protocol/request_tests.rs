@@ -453,6 +453,7 @@ fn what_is_not_taken_apart_is_still_told_apart() {
         (Opcode::COPY_FILE_RANGE_64, Request::CopyFileRange),
         (Opcode::IOCTL, Request::Ioctl),
         (Opcode::POLL, Request::Poll),
+        (Opcode::NOTIFY_REPLY, Request::NotifyReply),
         (Opcode::ACCESS, Request::Unknown),
         (Opcode::SETLKW, Request::Unknown),
         (Opcode(7), Request::Unknown),
@@ -465,9 +466,14 @@ fn what_is_not_taken_apart_is_still_told_apart() {
 }
 
 #[test]
-fn only_three_operations_have_no_reply() {
+fn only_four_operations_have_no_reply() {
     let silent = (0..64).map(Opcode).filter(|opcode| !opcode.needs_reply());
-    let expected = [Opcode::FORGET, Opcode::INTERRUPT, Opcode::BATCH_FORGET];
+    let expected = [
+        Opcode::FORGET,
+        Opcode::INTERRUPT,
+        Opcode::NOTIFY_REPLY,
+        Opcode::BATCH_FORGET,
+    ];
     assert_eq!(silent.collect::<Vec<_>>(), expected);
 }
 

@@ -16,12 +16,15 @@ use crate::fs::NodeId;
 
 const INVAL_INODE: i32 = 2;
 const INVAL_ENTRY: i32 = 3;
+const RETRIEVE: i32 = 5;
 const PRUNE: i32 = 9;
 const HEADER_LEN: usize = 16;
 /// Since Linux 6.2; before, it was ignored, and the entry is dropped.
 const EXPIRE_ONLY: u32 = 1;
 /// As an offset: the attributes only, no page.
 const ATTRIBUTES_ONLY: i64 = -1;
+/// The kernel's own numbers of requests are below.
+const OURS: u64 = 1 << 63;
 /// Node ids in one notification.
 const PRUNED_AT_ONCE: usize = 512;
 
@@ -83,6 +86,22 @@ impl Notifier {
             self.send(PRUNE, &body)?;
         }
         Ok(())
+    }
+
+    /// Has the kernel make a request that asks nothing, NOTIFY_REPLY, on the processor of the caller: no page is wanted, of a
+    /// regular file. `number` tells those from each other that are not answered yet. Says whether the kernel knew the file.
+    /// This waits for nothing.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn nudge(&self, node: NodeId, number: u64) -> io::Result<bool> {
+        let mut body = Vec::with_capacity(32);
+        // Odd numbers stand for interrupts.
+        body.extend((OURS + 2 * number).to_ne_bytes());
+        body.extend(node.to_ne_bytes());
+        // Offset, length, padding.
+        body.extend([0; 16]);
+        self.send(RETRIEVE, &body)
     }
 
     fn inval_inode(&self, node: NodeId, offset: i64) -> io::Result<bool> {

@@ -107,6 +107,14 @@ impl Service {
         later::write_back(&self.write_back)
     }
 
+    /// Has a request come that asks nothing, from the processor of the caller ([`Notifier::nudge`]).
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn nudge(&self, node: NodeId, number: usize) -> io::Result<()> {
+        self.notifier.nudge(node, number as u64).map(drop)
+    }
+
     /// Whether the mount only reads.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

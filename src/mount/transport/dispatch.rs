@@ -459,7 +459,7 @@ pub(super) fn answer<'a>(
             said(Reply::Error(answer.copy_file_range()), answer)
         }
         // What was begun is finished: nothing here takes so long that it would have to be broken off.
-        Request::Interrupt { .. } => Outcome::Nothing,
+        Request::Interrupt { .. } | Request::NotifyReply => Outcome::Nothing,
         Request::Destroy => Outcome::Said(Reply::Filled(0), None),
         Request::Read { .. }
         | Request::Readdir { .. }

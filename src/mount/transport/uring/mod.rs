@@ -3,8 +3,9 @@
 //! kernel gives the rings up) goes through the device transport, which runs beside.
 //!
 //! A worker has a ring with one entry: an entry of a worker that is busy would hold up the request that the kernel puts there.
-//! [`worker`] answers.
+//! [`worker`] answers; [`spares`] step in for workers that wait for others.
 
+mod spares;
 mod worker;
 
 use std::io;
@@ -18,26 +19,25 @@ use crate::mount::processors;
 use crate::mount::protocol::ring::{self, Command};
 use crate::mount::session::{MAX_WRITE, Service};
 use crate::sys::ring::Ring;
-use worker::{Queue, Shared};
+use spares::Spares;
+use worker::{Name, Queue, Shared};
 
-/// Workers for each processor: one that waits for the disk does not keep others from going on.
+/// Workers for each processor: one that waits for the disk does not keep others from going on. Of more than these, as many
+/// as there are requests would be at work at once, each with its own memory: measured, that is slower.
 const WORKERS: usize = 4;
 /// With more processors than this, half as many for each: threads for processors that are seldom all busy cost memory.
 const MANY_PROCESSORS: usize = 8;
 /// With more than this the device does as well.
 const MOST_PROCESSORS: usize = 256;
-/// More of them, all processors together, for those that wait for dirty pages. They have to be there before: to an entry that
-/// comes later the kernel gives no request that waits already. Which of them sleeps longest is asked last, so these cost
-/// nothing but their sleep.
+/// More of them, all processors together, for those that wait for dirty pages.
 const SPARE: usize = 64;
-/// Of these each processor has as many at least.
-const SPARE_EACH: usize = 4;
 
 /// Rings that are made already: the mount's process may make none later (`mount::confine`).
 #[derive(Debug)]
 pub(super) struct Rings {
     /// For each queue.
     queues: Vec<Vec<Ring>>,
+    spare: Vec<Ring>,
 }
 
 /// Why there are none.
@@ -66,7 +66,6 @@ impl Rings {
         } else {
             WORKERS
         };
-        let many = many + (SPARE / possible.max(1)).max(SPARE_EACH);
         let make = |count: usize| -> Result<Vec<Ring>, NoRings> {
             let rings = (0..count).map(|_| Ring::new(payload()));
             rings.collect::<io::Result<_>>().map_err(NoRings::Make)
@@ -75,6 +74,7 @@ impl Rings {
             (0..possible).map(|queue| make(if online.contains(&queue) { many } else { 1 }));
         Ok(Self {
             queues: queues.collect::<Result<_, _>>()?,
+            spare: make(SPARE)?,
         })
     }
 }
@@ -117,13 +117,21 @@ pub(super) fn start(
         device,
         service,
         queues: queues.map(|rings| Queue::new(rings.len())).collect(),
+        spares: Spares::new(rings.spare.len()),
         given_up: Box::new(given_up),
     });
     for (number, rings) in rings.queues.into_iter().enumerate() {
-        for ring in rings {
+        for (me, ring) in rings.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
-            workers.start(move || worker::work(&shared, number, ring))?;
+            workers.start(move || worker::work(&shared, number, Name::OfQueue(me), ring))?;
         }
+    }
+    for (me, ring) in rings.spare.into_iter().enumerate() {
+        let shared = Arc::clone(&shared);
+        workers.start(move || match shared.spares.wait() {
+            Some(call) => worker::work(&shared, call.queue, Name::Spare(me, call.node), ring),
+            None => Ok(()),
+        })?;
     }
     Ok(())
 }

@@ -4,12 +4,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::errno;
-use crate::mount::processors;
+use super::spares::{Call, Spares};
+use crate::fs::NodeId;
+use crate::mount::processors::Seat;
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
@@ -20,12 +23,17 @@ pub(super) struct Shared {
     pub(super) device: Arc<OwnedFd>,
     pub(super) service: Arc<Service>,
     pub(super) queues: Vec<Queue>,
+    pub(super) spares: Spares,
     /// Hears when the kernel goes back to the device.
     pub(super) given_up: Box<dyn Fn(Errno) + Send + Sync>,
 }
 
 /// The workers of one queue.
-pub(super) struct Queue(Mutex<Counts>);
+pub(super) struct Queue {
+    counts: Mutex<Counts>,
+    /// Which of them answered last ([`Name::number`]).
+    last: AtomicUsize,
+}
 
 struct Counts {
     workers: usize,
@@ -35,25 +43,62 @@ struct Counts {
 
 impl Queue {
     pub(super) fn new(workers: usize) -> Self {
-        Self(Mutex::new(Counts {
-            workers,
-            waiting: 0,
-        }))
+        Self {
+            counts: Mutex::new(Counts {
+                workers,
+                waiting: 0,
+            }),
+            last: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// What a worker is called, among those of its queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Name {
+    /// One that was there from the start.
+    OfQueue(usize),
+    /// One that was called, while somebody waits for this file.
+    Spare(usize, NodeId),
+}
+
+impl Name {
+    const fn number(self) -> usize {
+        match self {
+            Self::OfQueue(number) => 2 * number,
+            Self::Spare(number, _) => 2 * number + 1,
+        }
     }
 }
 
 /// Serves a queue with a ring until the mount is gone.
-pub(super) fn work(shared: &Arc<Shared>, queue: usize, mut ring: Ring) -> io::Result<()> {
-    let Ok(number) = u16::try_from(queue) else {
+pub(super) fn work(
+    shared: &Arc<Shared>,
+    queue: usize,
+    me: Name,
+    mut ring: Ring,
+) -> io::Result<()> {
+    let served = serve(shared, queue, me, &mut ring);
+    shared.spares.end();
+    served
+}
+
+fn serve(shared: &Arc<Shared>, queue: usize, me: Name, ring: &mut Ring) -> io::Result<()> {
+    let (Ok(number), Some(place)) = (u16::try_from(queue), shared.queues.get(queue)) else {
         return Ok(());
     };
-    if let Err(error) = processors::sit_on(&[queue]) {
-        // Offline, or not allowed for this process: it runs where it may.
-        log::debug!("a worker does not sit on processor {queue}: {error}");
-    }
+    let mut seat = Seat::take(queue)?;
+    let mut company = Company::default();
     ring.enable()?;
     let register = ring::command(number, 0);
     ring.submit(shared.device(), Command::Register as u32, register)?;
+    if let Name::Spare(number, node) = me {
+        // To an entry that comes later the kernel gives nothing that waits already; only who answers takes of that. So it
+        // gets something to answer.
+        if let Err(error) = shared.service.nudge(node, number) {
+            log::warn!("the kernel does not take a nudge: {error}");
+        }
+    }
     let mut is_registered = false;
     loop {
         match errno(ring.wait()?) {
@@ -69,20 +114,65 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, mut ring: Ring) -> io::Re
             }
             Some(error) => return Err(error.into()),
         }
-        let (commit, answer) = answer(shared, queue, &mut ring)?;
+        let Answered {
+            commit,
+            content,
+            answer,
+        } = answer(shared, queue, ring)?;
         let command = ring::command(number, commit);
         ring.submit(shared.device(), Command::CommitAndFetch as u32, command)?;
         // Sent.
         drop(answer);
+        let is_alone = place.last.swap(me.number(), Ordering::Relaxed) == me.number() && !ring.has_come();
+        seat.sit(company.is_best_at_home(is_alone, content));
     }
 }
 
-/// Answers the request in the ring's memory: its number, and what is dropped when the answer is sent.
-fn answer<'a>(
-    shared: &'a Arc<Shared>,
-    queue: usize,
-    ring: &mut Ring,
-) -> io::Result<(u64, Option<Answer<'a>>)> {
+/// Where a worker's next request is best answered: what it had to do lately tells.
+///
+/// On the processor that asks, where a program waits for one answer after the other: no other processor has to be woken. On
+/// any, where the program goes on meanwhile, as it does when the kernel reads ahead or writes back for it (long requests), or
+/// when it has many at once (requests that other workers have too: of workers that wait the kernel takes the one that came
+/// last, so one program that waits always has the same).
+#[derive(Debug, Default)]
+struct Company {
+    /// Up with each request before which another worker had one, down with each other.
+    others: u32,
+    roams: bool,
+}
+
+impl Company {
+    /// Bytes of content from which on a request is long.
+    const LONG: usize = 128 << 10;
+    const ENOUGH: u32 = 8;
+
+    fn is_best_at_home(&mut self, is_alone: bool, content: usize) -> bool {
+        self.others = if is_alone {
+            self.others.saturating_sub(1)
+        } else {
+            (self.others + 1).min(2 * Self::ENOUGH)
+        };
+        self.roams = if self.roams {
+            self.others > 0
+        } else {
+            self.others >= Self::ENOUGH
+        };
+        !self.roams && content < Self::LONG
+    }
+}
+
+/// A request that is answered in the ring's memory.
+struct Answered<'a> {
+    /// Its number.
+    commit: u64,
+    /// Bytes that came with it or go with its answer.
+    content: usize,
+    /// What is dropped when the answer is sent.
+    answer: Option<Answer<'a>>,
+}
+
+/// Answers the request in the ring's memory.
+fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Result<Answered<'a>> {
     let (headers, payload) = ring.areas();
     let headers = headers.get_mut(..HEADERS).unwrap_or_default();
     let arrived = ring::arrived(headers).map_err(io::Error::other)?;
@@ -98,21 +188,25 @@ fn answer<'a>(
         Outcome::Said(reply, answer) => (reply, answer),
         Outcome::Waiting(answer, seek) => {
             let begun = answer.hand_over();
-            let waited = wait(shared, queue);
+            let waited = wait(shared, queue, header.node);
             let answer = shared.service.take_over(begun);
             (seek.answer(&answer, waited), Some(answer))
         }
-        // The rings carry nothing of this kind.
+        // A nudge. The rings carry nothing else of this kind.
         Outcome::Nothing => (Reply::Filled(0), None),
     };
-    let (errno, length) = match &reply {
+    let (errno, filled) = match &reply {
         Reply::Error(errno) => (Some(*errno), 0),
         Reply::Filled(length) => (None, *length),
         Reply::Fixed(fixed) => (None, put(payload, fixed)?),
         Reply::Bytes(bytes) => (None, put(payload, bytes)?),
     };
-    ring::answer(headers, header.unique, errno, length).map_err(io::Error::other)?;
-    Ok((commit, answer))
+    ring::answer(headers, header.unique, errno, filled).map_err(io::Error::other)?;
+    Ok(Answered {
+        commit,
+        content: length.max(filled),
+        answer,
+    })
 }
 
 fn put(payload: &mut [u8], bytes: &[u8]) -> io::Result<usize> {
@@ -126,17 +220,20 @@ fn put(payload: &mut [u8], bytes: &[u8]) -> io::Result<usize> {
 /// Waits for dirty pages, with another worker left in the queue to take them.
 ///
 /// # Errors
-/// EAGAIN where there is none.
-fn wait(shared: &Shared, queue: usize) -> Result<(), Errno> {
+/// EAGAIN where there is none, nor one in reserve.
+fn wait(shared: &Shared, queue: usize, node: NodeId) -> Result<(), Errno> {
     let place = shared.queues.get(queue).ok_or(Errno::IO)?;
     {
-        let mut counts = place.0.lock();
+        let mut counts = place.counts.lock();
         if counts.waiting + 1 >= counts.workers {
-            return Err(Errno::AGAIN);
+            if !shared.spares.call(Call { queue, node }) {
+                return Err(Errno::AGAIN);
+            }
+            counts.workers += 1;
         }
         counts.waiting += 1;
     }
     let written = shared.service.write_back();
-    place.0.lock().waiting -= 1;
+    place.counts.lock().waiting -= 1;
     written
 }
