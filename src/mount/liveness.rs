@@ -15,6 +15,8 @@ use super::second::{self, Second};
 /// The subcommand under which this program is that process.
 pub const COMMAND: &str = "probe";
 
+const AGAIN: Duration = Duration::from_millis(1);
+
 /// Whether a mount's process does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Life {
@@ -50,9 +52,16 @@ impl Life {
 /// # Errors
 /// Where the other process cannot be heard or answered.
 pub fn serve(mountpoint: &Path) -> io::Result<()> {
-    second::serve(|Question| match rustix::fs::statfs(mountpoint) {
-        // Unlike stat(2), statfs(2) is never answered from the kernel's cache.
-        Err(Errno::NOTCONN | Errno::CONNABORTED) => Life::Dead,
-        _ => Life::Answers,
+    second::serve(|Question| {
+        loop {
+            // Unlike stat(2), statfs(2) is never answered from the kernel's cache.
+            match rustix::fs::statfs(mountpoint) {
+                Err(Errno::NOTCONN | Errno::CONNABORTED) => return Life::Dead,
+                // A ring went with the request in it: its process is about to be gone. Whoever wants to know does not wait
+                // for ever, and ends this one.
+                Err(Errno::CANCELED) => std::thread::sleep(AGAIN),
+                _ => return Life::Answers,
+            }
+        }
     })
 }

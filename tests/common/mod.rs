@@ -309,6 +309,14 @@ fn transport() -> Option<&'static str> {
     OPTION.as_deref()
 }
 
+/// Whether mounts of the tests may be served through rings.
+pub fn may_have_rings() -> bool {
+    !matches!(
+        transport(),
+        Some("transport=device" | "transport=fuser")
+    )
+}
+
 /// Volumes of ordinary users there are, and the mode of /dev/fuse before the first of them.
 static DEVICE: Mutex<(usize, u32)> = Mutex::new((0, 0));
 

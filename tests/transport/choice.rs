@@ -29,11 +29,11 @@ fn each_transport_is_used_when_it_is_asked_for_and_says_so() {
 }
 
 #[test]
-fn by_itself_a_mount_uses_the_device() {
+fn by_itself_a_mount_uses_the_rings_where_they_are_switched_on() {
     switch_on();
     let volume = Volume::new();
     volume.mount(&["-o", "transport=auto"]);
-    assert_eq!(volume.transport(), "device", "{}", volume.log());
+    assert_eq!(volume.transport(), "uring", "{}", volume.log());
 }
 
 #[test]
@@ -70,9 +70,12 @@ fn a_switch_that_is_off_leads_to_the_device_with_a_word_on_how_to_turn_it_on() {
         volume.wait_until_free();
         (String::from_utf8_lossy(&output.stdout).into_owned(), said)
     };
-    let (status, said) = run("transport=uring", "true");
-    assert!(status.contains(r#""Name": "device""#), "{status}");
-    assert!(said.contains("-o enable-uring"), "{said}");
+    for option in ["transport=auto", "transport=uring"] {
+        let (status, said) = run(option, "true");
+        assert!(status.contains(r#""Name": "device""#), "{status}");
+        assert!(status.contains("-o enable-uring"), "{status}");
+        assert!(said.contains("-o enable-uring"), "{said}");
+    }
     assert_eq!(
         std::fs::read_to_string(&off).unwrap(),
         "N\n",

@@ -50,7 +50,7 @@ impl fmt::Display for Kind {
 /// What `-o transport=` asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Wanted {
-    /// The fastest of those that are fit for everybody.
+    /// The fastest that is to be had.
     #[default]
     Auto,
     /// This one; where it is not to be had, the next that is.
@@ -134,6 +134,10 @@ pub fn prepare(wanted: Wanted, device: BorrowedFd<'_>) -> Prepared {
         Wanted::Only(asked) if asked != *name => {
             log::warn!("transport {name} instead of {asked}: {reason}");
         }
+        // Whoever can do something about it.
+        Wanted::Auto if reason == OFF && rustix::process::geteuid().is_root() => {
+            log::info!("{OFF}");
+        }
         Wanted::Auto | Wanted::Only(_) => {}
     }
     prepared
@@ -150,15 +154,8 @@ fn choose(wanted: Wanted, device: BorrowedFd<'_>) -> Prepared {
         let reason = format!("this is Linux {release}; others need {major}.{minor}");
         return Prepared::without_rings(Choice::new(Kind::Fuser, reason));
     }
-    match wanted {
-        Wanted::Only(Kind::Uring) => {}
-        // Programs that wait for a daemon over its rings cannot be killed while it is stopped: nothing for everybody yet.
-        Wanted::Auto => {
-            return Prepared::without_rings(Choice::new(Kind::Device, "the default"));
-        }
-        Wanted::Only(_) => {
-            return Prepared::without_rings(Choice::new(Kind::Device, "asked for"));
-        }
+    if wanted == Wanted::Only(Kind::Device) {
+        return Prepared::without_rings(Choice::new(Kind::Device, "asked for"));
     }
     let rings = match switch() {
         Switch::On => Rings::new(device).map_err(|error| format!("FUSE-over-io-uring: {error}")),
