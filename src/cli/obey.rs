@@ -135,26 +135,20 @@ pub fn prepare(service: &KeyService, key_id: KeyId, deadline: Instant) {
 /// Tells every mount that a key has changed, and waits until each has said what it did.
 #[must_use]
 pub fn announce(service: &KeyService, key_id: KeyId, deadline: Instant) -> Obedience {
-    let unanswered = match service.key_status(key_id) {
-        Ok(()) => Vec::new(),
-        Err(_) => dead_and_in_use(service.store_id()),
-    };
     let mut obedience = Obedience {
         key_id,
         mounts: Vec::new(),
-        unanswered,
+        unanswered: Vec::new(),
     };
-    let asked = match client::ask_all(service.dir(), &Request::Obey { key_id }, deadline) {
-        Ok(asked) => asked,
-        Err(error) => {
-            obedience.unanswered.push(Unanswered {
-                process_id: None,
-                mountpoint: None,
-                reason: format!("running mounts cannot be listed: {error}"),
-            });
-            return obedience;
-        }
-    };
+    let asked = client::ask_all(service.dir(), &Request::Obey { key_id }, deadline);
+    let asked = asked.unwrap_or_else(|error| {
+        obedience.unanswered.push(Unanswered {
+            process_id: None,
+            mountpoint: None,
+            reason: format!("running mounts cannot be listed: {error}"),
+        });
+        Vec::new()
+    });
     for asked in asked {
         let reason = match asked.result {
             Ok(Response::Obeyed(obeyed)) => {
@@ -171,6 +165,12 @@ pub fn announce(service: &KeyService, key_id: KeyId, deadline: Instant) -> Obedi
             reason,
         });
     }
+    // Whoever can obey has by now.
+    if service.key_status(key_id).is_err() {
+        obedience
+            .unanswered
+            .extend(dead_and_in_use(service.store_id()));
+    }
     obedience
 }
 
@@ -182,7 +182,7 @@ fn dead_and_in_use(store: KeyStoreId) -> Vec<Unanswered> {
         mount.is_cmkfs()
             && may_be_of(mount, store)
             && daemon_of(mount).is_none()
-            && Life::of(mount, PATIENCE) == Life::Dead
+            && Life::of(mount, PATIENCE) != Life::Answers
     };
     let in_use = mounts.iter().filter(is_dead).filter_map(|mount| {
         let holders = holders_of(mount);

@@ -16,6 +16,7 @@ use super::second::{self, Second};
 pub const COMMAND: &str = "probe";
 
 const AGAIN: Duration = Duration::from_millis(1);
+const TRIES: u32 = 10_000;
 
 /// Whether a mount's process does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,11 @@ impl Life {
         let asked = Second::start(COMMAND, &mount.mountpoint, mount.device)
             .and_then(|second| second.ask_once(Question, patience));
         asked.unwrap_or_else(|error| {
-            log::debug!("{}: {error}", mount.mountpoint.display());
+            let mountpoint = mount.mountpoint.display();
+            match error.kind() {
+                io::ErrorKind::TimedOut => log::debug!("{mountpoint} does not answer"),
+                _ => log::warn!("cannot find out whether {mountpoint} answers: {error}"),
+            }
             Self::Silent
         })
     }
@@ -53,15 +58,15 @@ impl Life {
 /// Where the other process cannot be heard or answered.
 pub fn serve(mountpoint: &Path) -> io::Result<()> {
     second::serve(|Question| {
-        loop {
+        for _ in 0..TRIES {
             // Unlike stat(2), statfs(2) is never answered from the kernel's cache.
             match rustix::fs::statfs(mountpoint) {
                 Err(Errno::NOTCONN | Errno::CONNABORTED) => return Life::Dead,
-                // A ring went with the request in it: its process is about to be gone. Whoever wants to know does not wait
-                // for ever, and ends this one.
+                // A ring went with the request in it: its process is about to be gone.
                 Err(Errno::CANCELED) => std::thread::sleep(AGAIN),
                 _ => return Life::Answers,
             }
         }
+        Life::Silent
     })
 }

@@ -16,6 +16,13 @@ pub fn online() -> Vec<usize> {
     list("online").unwrap_or_default()
 }
 
+/// Whether this process may run on each that is switched on.
+#[must_use]
+pub fn may_use_all() -> bool {
+    rustix::thread::sched_getaffinity(None)
+        .is_ok_and(|allowed| online().iter().all(|number| allowed.is_set(*number)))
+}
+
 fn list(which: &str) -> Option<Vec<usize>> {
     parse(&fs::read_to_string(format!("/sys/devices/system/cpu/{which}")).ok()?)
 }
@@ -41,11 +48,12 @@ pub struct Seat {
 
 impl Seat {
     /// Has this thread run on `processor`, where it may: it may not on one that is offline, or that its process was kept from.
-    ///
-    /// # Errors
-    /// Where the kernel does not say which it may run on.
-    pub fn take(processor: usize) -> rustix::io::Result<Self> {
-        let any = rustix::thread::sched_getaffinity(None)?;
+    #[must_use]
+    pub fn take(processor: usize) -> Self {
+        let any = rustix::thread::sched_getaffinity(None).unwrap_or_else(|error| {
+            log::debug!("the system does not say where a thread may run: {error}");
+            CpuSet::new()
+        });
         let mut own = CpuSet::new();
         if processor < CpuSet::MAX_CPU && any.is_set(processor) {
             own.set(processor);
@@ -56,7 +64,7 @@ impl Seat {
             is_own: false,
         };
         seat.sit(true);
-        Ok(seat)
+        seat
     }
 
     /// Has the thread run on its own processor from now on, or on any.
@@ -65,11 +73,11 @@ impl Seat {
             return;
         }
         let processors = if own { &self.own } else { &self.any };
-        // Its processor may have gone offline, and come again.
-        if let Err(error) = rustix::thread::sched_setaffinity(None, processors) {
-            log::debug!("a thread cannot change its processors: {error}");
+        match rustix::thread::sched_setaffinity(None, processors) {
+            Ok(()) => self.is_own = own,
+            // Its processor may have gone offline, and come again.
+            Err(error) => log::debug!("a thread cannot change its processors: {error}"),
         }
-        self.is_own = own;
     }
 }
 
@@ -96,16 +104,17 @@ mod tests {
         let allowed = || rustix::thread::sched_getaffinity(None).unwrap();
         let given = allowed();
         let first = (0..CpuSet::MAX_CPU).find(|number| given.is_set(*number));
-        let mut seat = Seat::take(first.unwrap()).unwrap();
+        let mut seat = Seat::take(first.unwrap());
         assert_eq!(allowed().count(), 1);
         assert!(allowed().is_set(first.unwrap()));
+        assert_eq!(may_use_all(), online().len() == 1);
         seat.sit(false);
         assert_eq!(allowed(), given);
         seat.sit(true);
         assert_eq!(allowed().count(), 1);
         // Kept from all but that one, it does not go elsewhere.
         let elsewhere = (0..CpuSet::MAX_CPU).find(|number| !given.is_set(*number));
-        let mut seat = Seat::take(elsewhere.unwrap()).unwrap();
+        let mut seat = Seat::take(elsewhere.unwrap());
         seat.sit(false);
         seat.sit(true);
         assert_eq!(allowed().count(), 1);

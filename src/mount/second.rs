@@ -25,6 +25,8 @@ use super::control::protocol;
 const LINE_MAX: usize = 1 << 20;
 /// How long one may take to end that was told to.
 const END: Duration = Duration::from_secs(5);
+/// How long one may take that was killed. It may be waiting for a mount that does not answer, and then it takes longer.
+const KILLED: Duration = Duration::from_millis(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A question or an answer. The number tells an answer from one that came too late for the question before.
@@ -116,7 +118,7 @@ impl Second {
     ) -> io::Result<A> {
         self.ask(question, patience).inspect_err(|_| {
             let line = self.0.get_mut();
-            line.end = Duration::ZERO;
+            line.end = KILLED;
             // It may have ended.
             let _ = line.process.kill();
         })

@@ -311,10 +311,7 @@ fn transport() -> Option<&'static str> {
 
 /// Whether mounts of the tests may be served through rings.
 pub fn may_have_rings() -> bool {
-    !matches!(
-        transport(),
-        Some("transport=device" | "transport=fuser")
-    )
+    !matches!(transport(), Some("transport=device" | "transport=fuser"))
 }
 
 /// Volumes of ordinary users there are, and the mode of /dev/fuse before the first of them.

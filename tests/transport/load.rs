@@ -49,6 +49,8 @@ fn seeks_in_files_that_are_being_written_wait_for_their_pages_and_see_them() {
                 let path = volume.path(number.to_string());
                 let start = &start;
                 scope.spawn(move || {
+                    // All in one queue, which is left without workers but for those that step in.
+                    sit_on_the_first_processor();
                     let file = File::create_new(&path).unwrap();
                     start.wait();
                     for round in 0..5 {
@@ -63,6 +65,14 @@ fn seeks_in_files_that_are_being_written_wait_for_their_pages_and_see_them() {
             }
         });
     }
+}
+
+fn sit_on_the_first_processor() {
+    let mut allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|number| allowed.is_set(*number));
+    allowed.clear();
+    allowed.set(first.unwrap());
+    rustix::thread::sched_setaffinity(None, &allowed).unwrap();
 }
 
 #[test]

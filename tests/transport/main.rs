@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use common::Volume;
 
-/// All transports. The rings want their switch on, which these tests turn on as root does, and put back.
+/// All transports. The rings want their switch on, which these tests turn on as root does (scripts/test puts it back).
 const TRANSPORTS: [&str; 3] = ["uring", "device", "fuser"];
 
 /// The transports that are our own.

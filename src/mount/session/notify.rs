@@ -1,8 +1,8 @@
 //! Notifications to the kernel: what it has to drop or ask for anew. Written by hand, because fuser 0.18 lacks two of them.
 //! Facts: FUSE protocol 7.45 (`include/uapi/linux/fuse.h`) and `fs/fuse/dev.c`.
 //!
-//! Never sent by a request's handler or under a lock, [`Notifier::attributes`] excepted: the kernel may have to wait for an
-//! answer of ours.
+//! Never sent by a request's handler or under a lock, [`Notifier::attributes`] and [`Notifier::nudge`] excepted: the kernel may
+//! have to wait for an answer of ours.
 
 use std::ffi::OsStr;
 use std::io;
@@ -90,7 +90,7 @@ impl Notifier {
 
     /// Has the kernel make a request that asks nothing, NOTIFY_REPLY, on the processor of the caller: no page is wanted, of a
     /// regular file. `number` tells those from each other that are not answered yet. Says whether the kernel knew the file.
-    /// This waits for nothing.
+    /// This waits for no answer.
     ///
     /// # Errors
     /// Where the kernel refuses.

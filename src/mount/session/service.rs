@@ -111,8 +111,8 @@ impl Service {
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn nudge(&self, node: NodeId, number: usize) -> io::Result<()> {
-        self.notifier.nudge(node, number as u64).map(drop)
+    pub fn nudge(&self, node: NodeId, number: usize) -> io::Result<bool> {
+        self.notifier.nudge(node, number as u64)
     }
 
     /// Whether the mount only reads.

@@ -1,5 +1,5 @@
 //! The ring transport: FUSE-over-io-uring (Linux 6.14). Each processor has a queue, and its requests are answered on that
-//! processor: nobody on another one has to be woken. What the rings do not carry (FORGET, INTERRUPT, and everything if the
+//! processor, unless they are long or many ([`worker`]): nobody on another one has to be woken. What the rings do not carry (FORGET, INTERRUPT, and everything if the
 //! kernel gives the rings up) goes through the device transport, which runs beside.
 //!
 //! A worker has a ring with one entry: an entry of a worker that is busy would hold up the request that the kernel puts there.
@@ -20,7 +20,7 @@ use crate::mount::protocol::ring::{self, Command};
 use crate::mount::session::{MAX_WRITE, Service};
 use crate::sys::ring::Ring;
 use spares::Spares;
-use worker::{Name, Queue, Shared};
+use worker::{Queue, Role, Shared};
 
 /// Workers for each processor: one that waits for the disk does not keep others from going on. Of more than these, as many
 /// as there are requests would be at work at once, each with its own memory: measured, that is slower.
@@ -45,6 +45,8 @@ pub(super) struct Rings {
 pub(super) enum NoRings {
     #[error("the number of processors is not known, or over {MOST_PROCESSORS}")]
     Processors,
+    #[error("this process may not run on every processor")]
+    Kept,
     #[error("rings cannot be made: {0}")]
     Make(#[source] io::Error),
     #[error("the kernel does not take rings: {0}")]
@@ -58,6 +60,10 @@ impl Rings {
         let possible = processors::possible().ok_or(NoRings::Processors)?;
         if possible > MOST_PROCESSORS {
             return Err(NoRings::Processors);
+        }
+        // Requests wait in the queue of the processor that asks, and some are found there only from it.
+        if !processors::may_use_all() {
+            return Err(NoRings::Kept);
         }
         try_one(device)?;
         let online = processors::online();
@@ -123,13 +129,13 @@ pub(super) fn start(
     for (number, rings) in rings.queues.into_iter().enumerate() {
         for (me, ring) in rings.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
-            workers.start(move || worker::work(&shared, number, Name::OfQueue(me), ring))?;
+            workers.start(move || worker::work(&shared, number, Role::OfQueue(me), ring))?;
         }
     }
     for (me, ring) in rings.spare.into_iter().enumerate() {
         let shared = Arc::clone(&shared);
         workers.start(move || match shared.spares.wait() {
-            Some(call) => worker::work(&shared, call.queue, Name::Spare(me, call.node), ring),
+            Some(call) => worker::work(&shared, call.queue, Role::Spare(me, call.node), ring),
             None => Ok(()),
         })?;
     }

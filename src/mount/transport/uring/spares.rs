@@ -62,11 +62,11 @@ impl Spares {
     pub(super) fn wait(&self) -> Option<Call> {
         let mut state = self.state.lock();
         loop {
-            if state.have_ended {
-                return None;
-            }
             if let Some(call) = state.calls.pop_front() {
                 return Some(call);
+            }
+            if state.have_ended {
+                return None;
             }
             self.called.wait(&mut state);
         }
@@ -92,10 +92,7 @@ mod tests {
         assert!(!spares.call(call(9)));
         assert_eq!(spares.wait(), Some(call(7)));
         std::thread::scope(|scope| {
-            let waiting = [
-                scope.spawn(|| spares.wait()),
-                scope.spawn(|| spares.wait()),
-            ];
+            let waiting = [scope.spawn(|| spares.wait()), scope.spawn(|| spares.wait())];
             while !spares.state.lock().calls.is_empty() {
                 std::thread::yield_now();
             }

@@ -31,7 +31,7 @@ pub(super) struct Shared {
 /// The workers of one queue.
 pub(super) struct Queue {
     counts: Mutex<Counts>,
-    /// Which of them answered last ([`Name::number`]).
+    /// Which of them answered last ([`Role::number`]).
     last: AtomicUsize,
 }
 
@@ -53,16 +53,17 @@ impl Queue {
     }
 }
 
-/// What a worker is called, among those of its queue.
+/// What a worker is, with its number.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Name {
-    /// One that was there from the start.
+pub(super) enum Role {
+    /// One of a queue from the start.
     OfQueue(usize),
     /// One that was called, while somebody waits for this file.
     Spare(usize, NodeId),
 }
 
-impl Name {
+impl Role {
+    /// Its number among those of its queue.
     const fn number(self) -> usize {
         match self {
             Self::OfQueue(number) => 2 * number,
@@ -72,31 +73,24 @@ impl Name {
 }
 
 /// Serves a queue with a ring until the mount is gone.
-pub(super) fn work(
-    shared: &Arc<Shared>,
-    queue: usize,
-    me: Name,
-    mut ring: Ring,
-) -> io::Result<()> {
-    let served = serve(shared, queue, me, &mut ring);
-    shared.spares.end();
-    served
-}
-
-fn serve(shared: &Arc<Shared>, queue: usize, me: Name, ring: &mut Ring) -> io::Result<()> {
+pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring) -> io::Result<()> {
     let (Ok(number), Some(place)) = (u16::try_from(queue), shared.queues.get(queue)) else {
         return Ok(());
     };
-    let mut seat = Seat::take(queue)?;
+    let _leaving = Leaving { shared, place };
+    let mut seat = Seat::take(queue);
     let mut company = Company::default();
     ring.enable()?;
     let register = ring::command(number, 0);
     ring.submit(shared.device(), Command::Register as u32, register)?;
-    if let Name::Spare(number, node) = me {
+    if let Role::Spare(number, node) = me {
+        log::debug!("a spare worker has come to queue {queue}");
         // To an entry that comes later the kernel gives nothing that waits already; only who answers takes of that. So it
         // gets something to answer.
-        if let Err(error) = shared.service.nudge(node, number) {
-            log::warn!("the kernel does not take a nudge: {error}");
+        match shared.service.nudge(node, number) {
+            Ok(true) => {}
+            Ok(false) => log::debug!("no nudge: the file is gone"),
+            Err(error) => log::warn!("the kernel does not take a nudge: {error}"),
         }
     }
     let mut is_registered = false;
@@ -109,7 +103,9 @@ fn serve(shared: &Arc<Shared>, queue: usize, me: Name, ring: &mut Ring) -> io::R
             }
             Some(Errno::NOENT) if is_registered => return Ok(()),
             Some(refused) if !is_registered => {
-                (shared.given_up)(refused);
+                if let Role::OfQueue(_) = me {
+                    (shared.given_up)(refused);
+                }
                 return Ok(());
             }
             Some(error) => return Err(error.into()),
@@ -123,8 +119,22 @@ fn serve(shared: &Arc<Shared>, queue: usize, me: Name, ring: &mut Ring) -> io::R
         ring.submit(shared.device(), Command::CommitAndFetch as u32, command)?;
         // Sent.
         drop(answer);
-        let is_alone = place.last.swap(me.number(), Ordering::Relaxed) == me.number() && !ring.has_come();
+        let was_last = place.last.swap(me.number(), Ordering::Relaxed) == me.number();
+        let is_alone = was_last && !ring.has_come();
         seat.sit(company.is_best_at_home(is_alone, content));
+    }
+}
+
+/// A worker of a queue, which leaves when this is dropped: the mount is gone then, or its rings are.
+struct Leaving<'a> {
+    shared: &'a Shared,
+    place: &'a Queue,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.place.counts.lock().workers -= 1;
+        self.shared.spares.end();
     }
 }
 
@@ -136,7 +146,7 @@ fn serve(shared: &Arc<Shared>, queue: usize, me: Name, ring: &mut Ring) -> io::R
 /// last, so one program that waits always has the same).
 #[derive(Debug, Default)]
 struct Company {
-    /// Up with each request before which another worker had one, down with each other.
+    /// Up with each request before or behind which others came, down with each that came alone.
     others: u32,
     roams: bool,
 }
