@@ -114,7 +114,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
             commit,
             content,
             answer,
-        } = answer(shared, queue, ring)?;
+        } = answer(shared, queue, &mut ring)?;
         let command = ring::command(number, commit);
         ring.submit(shared.device(), Command::CommitAndFetch as u32, command)?;
         // Sent.
