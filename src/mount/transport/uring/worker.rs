@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
+use super::company::Company;
 use super::errno;
 use super::spares::{Call, Spares};
 use crate::fs::NodeId;
@@ -135,39 +136,6 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.place.counts.lock().workers -= 1;
         self.shared.spares.end();
-    }
-}
-
-/// Where a worker's next request is best answered: what it had to do lately tells.
-///
-/// On the processor that asks, where a program waits for one answer after the other: no other processor has to be woken. On
-/// any, where the program goes on meanwhile, as it does when the kernel reads ahead or writes back for it (long requests), or
-/// when it has many at once (requests that other workers have too: of workers that wait the kernel takes the one that came
-/// last, so one program that waits always has the same).
-#[derive(Debug, Default)]
-struct Company {
-    /// Up with each request before or behind which others came, down with each that came alone.
-    others: u32,
-    roams: bool,
-}
-
-impl Company {
-    /// Bytes of content from which on a request is long.
-    const LONG: usize = 128 << 10;
-    const ENOUGH: u32 = 8;
-
-    fn is_best_at_home(&mut self, is_alone: bool, content: usize) -> bool {
-        self.others = if is_alone {
-            self.others.saturating_sub(1)
-        } else {
-            (self.others + 1).min(2 * Self::ENOUGH)
-        };
-        self.roams = if self.roams {
-            self.others > 0
-        } else {
-            self.others >= Self::ENOUGH
-        };
-        !self.roams && content < Self::LONG
     }
 }
 
