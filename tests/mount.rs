@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -89,8 +89,11 @@ fn a_second_signal_ends_at_once() {
 fn the_foreground_command_ends_with_the_mount() {
     let volume = Volume::new();
     let mut command = volume.command(&["mount", "--foreground", "CIPHERDIR", "MOUNTPOINT"]);
-    let mut foreground = command.stderr(Stdio::null()).spawn().unwrap();
-    eventually("it is mounted", || volume.is_mounted());
+    let mut foreground = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(foreground.stderr.take().unwrap()).lines();
+    // The mountpoint is taken somewhat earlier.
+    let is_ready = |line: io::Result<String>| line.unwrap().contains("mounted on");
+    assert!(log.by_ref().any(is_ready));
     volume.unmount();
     assert!(foreground.wait().unwrap().success());
 }

@@ -51,6 +51,9 @@ pub struct MountArgs {
     /// Mount options: ro, suid, dev, noexec, noatime, allow_other, fsname=NAME, keys=DIR, passphrase-file=FILE, …
     ///
     /// As root, mounts are nosuid,nodev unless suid,dev is given; for other users always.
+    ///
+    /// transport=auto|uring|device|fuser says how requests come from the kernel; auto is the fastest that is to be had.
+    /// enable-uring switches FUSE-over-io-uring on in the kernel (Linux 6.14, root only), for this and all later mounts.
     #[arg(short, long = "options", value_name = "OPT,…")]
     pub options: Vec<OsString>,
     /// Where the background process writes its log.
