@@ -184,7 +184,10 @@ fn a_connection_that_is_aborted_ends_the_daemon_with_errors_and_no_hang() {
         let minor = rustix::fs::minor(volume.mountpoint().metadata().unwrap().dev());
         for result in load.run(|| control.abort(minor)) {
             let error = result.expect_err("nobody answers any more");
-            assert!(is_of_a_dead_mount(&error), "{error}");
+            // Whoever asked for nothing just then finds the mount detached, and an empty directory in its place. What was
+            // acknowledged is looked for below.
+            let is_detached = error.kind() == io::ErrorKind::NotFound && !volume.is_mounted();
+            assert!(is_of_a_dead_mount(&error) || is_detached, "{error}");
         }
         volume.wait_until_free();
         mount(&volume, transport);
