@@ -1,7 +1,7 @@
 //! A second, small process beside a mount's own, which does for it what that one must not or cannot do itself: started
 //! before the mount's process gives up what it takes to start any, asked line by line through a pipe, and gone when that
 //! pipe ends, however the mount's process does. It has no keys, and no descriptor of the mount's session: while anybody has
-//! one, the kernel takes the mount for alive.
+//! one, the kernel takes the mount for alive. A command starts one as well, for a single question (`liveness`).
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};

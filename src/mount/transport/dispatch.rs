@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use crate::fs::{Attributes, Fill, HandleId, NodeId, Opened, SetAttributes};
 use crate::mount::protocol::reply;
 use crate::mount::protocol::{
-    Header, Immutable, IntoBytes, Listing, Opcode, Request, SetattrRequest, decode,
+    Header, Immutable, IntoBytes, Listing, Request, SetattrRequest, decode,
 };
 use crate::mount::session::convert::permissions;
 use crate::mount::session::{Answer, Service, VALID, Xattr, validity};
@@ -103,7 +103,7 @@ impl SeekRequest {
     }
 }
 
-/// Answers a request whose answer is written into a buffer ([`Opcode::fills_buffer`]).
+/// Answers a request whose answer is written into a buffer (`Opcode::fills_buffer`).
 pub(super) fn fill<'a>(
     service: &'a Service,
     header: &Header,
@@ -503,9 +503,4 @@ pub(super) fn content_length(header: &Header, arg0: &[u8], rest: &[u8]) -> usize
         ) => size as usize,
         Ok(_) | Err(_) => 0,
     }
-}
-
-/// Whether the answer to this goes into a buffer.
-pub(super) fn fills(opcode: Opcode) -> bool {
-    opcode.fills_buffer()
 }

@@ -155,7 +155,7 @@ impl Device {
         }
         let begun = Instant::now();
         self.crew.begin(me, begun);
-        let outcome = if dispatch::fills(header.opcode) {
+        let outcome = if header.opcode.fills_buffer() {
             dispatch::fill(&self.service, &header, arg0, memory)
         } else {
             dispatch::answer(&self.service, &header, arg0, rest)

@@ -157,7 +157,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     let (header, commit) = (arrived.header, arrived.commit_id);
     let length = (arrived.payload_length as usize).min(payload.len());
     let arg0 = arrived.arg0;
-    let outcome = if dispatch::fills(header.opcode) {
+    let outcome = if header.opcode.fills_buffer() {
         dispatch::fill(&shared.service, &header, arg0, payload)
     } else {
         dispatch::answer(&shared.service, &header, arg0, &payload[..length])
