@@ -8,5 +8,6 @@ pub mod locked;
 pub mod pages;
 pub mod process;
 pub mod ring;
+pub mod scheduling;
 pub mod writeback;
 pub mod xattr;

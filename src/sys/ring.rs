@@ -46,6 +46,7 @@ impl Ring {
             .setup_r_disabled()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .build(1)?;
         // In force once it is enabled.
         let mut only = [Restriction::sqe_op(opcode::UringCmd80::CODE)];
@@ -116,6 +117,11 @@ impl Ring {
     /// Whether the last command has come to its end already.
     pub fn has_come(&mut self) -> bool {
         !self.ring.completion().is_empty()
+    }
+
+    /// Whether it has, or is about to: [`Ring::wait`] will not sleep.
+    pub fn is_coming(&mut self) -> bool {
+        self.has_come() || self.ring.submission().taskrun()
     }
 
     /// Waits until the last command has come to its end: 0 where a request has come, or the negative errno.

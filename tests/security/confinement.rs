@@ -11,9 +11,18 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use crate::common::{Volume, eventually};
 use crate::{of_user, status_of};
 
-/// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, IPC_LOCK, SYS_ADMIN, MKNOD, SETFCAP.
-const ROOTS: u64 =
-    1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 27 | 1 << 31;
+/// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, IPC_LOCK, SYS_ADMIN, SYS_NICE, MKNOD, SETFCAP.
+const ROOTS: u64 = 1 << 0
+    | 1 << 1
+    | 1 << 3
+    | 1 << 4
+    | 1 << 6
+    | 1 << 7
+    | 1 << 14
+    | 1 << 21
+    | 1 << 23
+    | 1 << 27
+    | 1 << 31;
 
 /// The daemon's threads, as folders of /proc.
 fn threads(volume: &Volume) -> Vec<String> {

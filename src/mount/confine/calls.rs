@@ -10,7 +10,7 @@ use seccompiler::{
 };
 
 /// By number, on every architecture that has them.
-const REFUSED: [i64; 58] = [
+const REFUSED: [i64; 64] = [
     // Other programs, and their memory.
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -73,6 +73,13 @@ const REFUSED: [i64; 58] = [
     libc::SYS_setresuid,
     libc::SYS_setresgid,
     libc::SYS_setgroups,
+    // Who else gets how much of the processors, of the disks and of which memory. See [`filter`] for what is left.
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
     // A second way to make all the others. Rings that are there already carry FUSE requests and nothing else (`sys::ring`);
     // they may be entered and, see [`filter`], enabled.
     libc::SYS_io_uring_setup,
@@ -131,6 +138,21 @@ fn refusing() -> Result<BpfProgram, seccompiler::BackendError> {
         libc::SYS_io_uring_register,
         vec![SeccompRule::new(vec![not_enabling])?],
     );
+    // Threads stand back and come back, and choose where they run themselves.
+    let neither = [libc::SCHED_OTHER, libc::SCHED_IDLE].map(|policy| {
+        let policy = u64::from(policy.unsigned_abs());
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, policy)
+    });
+    let neither = neither.into_iter().collect::<Result<_, _>>()?;
+    rules.insert(
+        libc::SYS_sched_setscheduler,
+        vec![SeccompRule::new(neither)?],
+    );
+    let another = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+    rules.insert(
+        libc::SYS_sched_setaffinity,
+        vec![SeccompRule::new(vec![another])?],
+    );
     let with_flag = |flag: i32| {
         let flag = u64::from(flag.unsigned_abs());
         let is_set = SeccompCmpOp::MaskedEq(flag);
@@ -166,6 +188,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::sys::scheduling;
 
     #[test]
     fn a_filtered_thread_starts_no_program_and_reaches_no_network_but_works() {
@@ -179,6 +202,14 @@ mod tests {
             refused(UdpSocket::bind("127.0.0.1:0").unwrap_err());
             UnixDatagram::unbound().unwrap();
             std::fs::read("/proc/self/status").unwrap();
+            scheduling::set_policy(None, scheduling::Policy::Idle).unwrap();
+            scheduling::set_policy(None, scheduling::Policy::Other).unwrap();
+            let anywhere = rustix::thread::sched_getaffinity(None).unwrap();
+            rustix::thread::sched_setaffinity(None, &anywhere).unwrap();
+            let parent = rustix::process::getppid();
+            let refused_of = rustix::thread::sched_setaffinity(parent, &anywhere);
+            assert_eq!(refused_of, Err(rustix::io::Errno::PERM));
+            assert!(rustix::process::setpriority_process(None, 1).is_err());
             std::thread::spawn(|| ()).join().unwrap();
         });
         filtered.join().unwrap();

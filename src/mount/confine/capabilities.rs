@@ -21,6 +21,9 @@ const NEEDED: CapabilitySet = CapabilitySet::empty()
     .union(CapabilitySet::MKNOD)
     // Memory that stays out of swap, beyond RLIMIT_MEMLOCK.
     .union(CapabilitySet::IPC_LOCK)
+    // Workers that stand back for the programs they answer, and come back (`transport::uring`). The filter of system calls
+    // leaves them nobody else to schedule.
+    .union(CapabilitySet::SYS_NICE)
     // `security.capability`.
     .union(CapabilitySet::SETFCAP)
     // `trusted.*` and the other `security.*`. What else it is good for, the filter of system calls takes away.

@@ -124,7 +124,8 @@ impl Answer<'_> {
     /// # Errors
     /// The errno to answer with; ERANGE where the value is longer than `size`.
     pub fn getxattr(&self, node: NodeId, name: &OsStr, size: u32) -> Result<Xattr, Errno> {
-        self.xattr(node, self.service.fs.get_xattr(node, name), size)
+        let found = self.service.fs.get_xattr(node, name);
+        self.xattr(node, self.service.labels.answer(name, found), size)
     }
 
     /// LISTXATTR; with `size` 0 it asks for the length.

@@ -3,12 +3,13 @@
 //!
 //! [`service`] begins and ends a request · [`names`], [`attributes`], [`files`], [`directories`] a method each ·
 //! [`later`] what has to wait · [`writeback`] the wait for dirty pages · [`notify`] what the kernel is told to drop ·
-//! [`privileges`] setuid and setgid · [`report`] what the log hears of · [`convert`] numbers.
+//! [`privileges`] setuid and setgid · [`labels`] those of SELinux · [`report`] what the log hears of · [`convert`] numbers.
 
 mod attributes;
 pub mod convert;
 mod directories;
 mod files;
+mod labels;
 mod later;
 mod names;
 mod notify;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLockReadGuard};
 use rustix::io::Errno;
 
+use super::labels::Labels;
 use super::later::{self, Later};
 use super::report::Reporter;
 use super::writeback::WriteBack;
@@ -39,6 +40,7 @@ pub struct Service {
     /// What the root looked like last: `umount`, `df` and `mountpoint` have to go on when its key is gone.
     root: Mutex<Option<Attributes>>,
     later: Later,
+    pub(super) labels: Labels,
 }
 
 impl std::fmt::Debug for Service {
@@ -68,6 +70,7 @@ impl Service {
             refused_writes: RefusedWrites::default(),
             notifier,
             root,
+            labels: Labels::of_this_system(),
         })
     }
 

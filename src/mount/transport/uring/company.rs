@@ -9,6 +9,9 @@
 const LONG: usize = 128 << 10;
 /// So many requests more in company than alone, and a worker roams until they are even again.
 const ENOUGH: u32 = 8;
+/// After so many it stays at home for a while and finds out anew: a worker that is elsewhere is slower to come back, so others
+/// are called where one would do.
+const LONG_ENOUGH: u32 = 256;
 
 /// What a worker had to do lately.
 #[derive(Debug, Default)]
@@ -16,6 +19,8 @@ pub(super) struct Company {
     /// Up with each request before or behind which others came, down with each that came alone.
     others: u32,
     roams: bool,
+    /// Requests since it does.
+    roamed: u32,
 }
 
 impl Company {
@@ -26,11 +31,17 @@ impl Company {
         } else {
             (self.others + 1).min(2 * ENOUGH)
         };
-        self.roams = if self.roams {
-            self.others > 0
-        } else {
-            self.others >= ENOUGH
-        };
+        if !self.roams {
+            (self.roams, self.roamed) = (self.others >= ENOUGH, 0);
+        } else if self.others == 0 || self.roamed == LONG_ENOUGH {
+            (self.roams, self.others) = (false, 0);
+        }
+        self.roamed += 1;
+        !self.roams && content < LONG
+    }
+
+    /// Whether a request with so many bytes of content was one of a program that waits for one answer after the other.
+    pub(super) const fn is_one_that_waits(&self, content: usize) -> bool {
         !self.roams && content < LONG
     }
 }
@@ -67,10 +78,12 @@ mod tests {
             let asked = (0..times).filter(|_| company.is_best_at_home(is_alone, 4096));
             asked.count()
         };
-        assert_eq!(homes(&mut company, false, 100), ENOUGH as usize - 1);
-        assert_eq!(
-            homes(&mut company, true, 100),
-            100 - (2 * ENOUGH as usize - 1)
-        );
+        let enough = ENOUGH as usize;
+        assert_eq!(homes(&mut company, false, 100), enough - 1);
+        assert_eq!(homes(&mut company, true, 100), 100 - (2 * enough - 1));
+        // Every now and then it is tried again.
+        let mut company = Company::default();
+        let round = enough - 1 + LONG_ENOUGH as usize;
+        assert_eq!(homes(&mut company, false, 3 * round), 3 * (enough - 1) + 2);
     }
 }

@@ -6,6 +6,7 @@
 //! [`worker`] answers, on a processor that [`company`] chooses; [`spares`] step in for workers that wait for others.
 
 mod company;
+mod handover;
 mod spares;
 mod worker;
 
@@ -20,6 +21,7 @@ use crate::mount::processors;
 use crate::mount::protocol::ring::{self, Command};
 use crate::mount::session::{MAX_WRITE, Service};
 use crate::sys::ring::Ring;
+use handover::Guard;
 use spares::Spares;
 use worker::{Queue, Role, Shared};
 
@@ -39,6 +41,8 @@ pub(super) struct Rings {
     /// For each queue.
     queues: Vec<Vec<Ring>>,
     spare: Vec<Ring>,
+    /// Processors that are switched on.
+    online: usize,
 }
 
 /// Why there are none.
@@ -82,6 +86,7 @@ impl Rings {
         Ok(Self {
             queues: queues.collect::<Result<_, _>>()?,
             spare: make(SPARE)?,
+            online: online.len(),
         })
     }
 }
@@ -125,6 +130,7 @@ pub(super) fn start(
         service,
         queues: queues.map(|rings| Queue::new(rings.len())).collect(),
         spares: Spares::new(rings.spare.len()),
+        guard: Guard::new(rings.online),
         given_up: Box::new(given_up),
     });
     for (number, rings) in rings.queues.into_iter().enumerate() {
@@ -133,6 +139,8 @@ pub(super) fn start(
             workers.start(move || worker::work(&shared, number, Role::OfQueue(me), ring))?;
         }
     }
+    let watched = Arc::clone(&shared);
+    workers.start_beside("cmkfs-guard", move || watched.guard.watch())?;
     for (me, ring) in rings.spare.into_iter().enumerate() {
         let shared = Arc::clone(&shared);
         workers.start(move || match shared.spares.wait() {

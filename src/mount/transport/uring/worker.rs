@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::company::Company;
 use super::errno;
+use super::handover::Guard;
 use super::spares::{Call, Spares};
 use crate::fs::NodeId;
 use crate::mount::processors::Seat;
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) service: Arc<Service>,
     pub(super) queues: Vec<Queue>,
     pub(super) spares: Spares,
+    /// Over workers that stand back for those they answer.
+    pub(super) guard: Guard,
     /// Hears when the kernel goes back to the device.
     pub(super) given_up: Box<dyn Fn(Errno) + Send + Sync>,
 }
@@ -81,6 +84,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
     let _leaving = Leaving { shared, place };
     let mut seat = Seat::take(queue);
     let mut company = Company::default();
+    let mut handover = shared.guard.worker();
     ring.enable()?;
     let register = ring::command(number, 0);
     ring.submit(shared.device(), Command::Register as u32, register)?;
@@ -117,11 +121,13 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
             answer,
         } = answer(shared, queue, &mut ring)?;
         let command = ring::command(number, commit);
+        handover.begin(company.is_one_that_waits(content));
         ring.submit(shared.device(), Command::CommitAndFetch as u32, command)?;
         // Sent.
         drop(answer);
         let was_last = place.last.swap(me.number(), Ordering::Relaxed) == me.number();
         let is_alone = was_last && !ring.has_come();
+        handover.end(ring.is_coming());
         seat.sit(company.is_best_at_home(is_alone, content));
     }
 }
@@ -136,6 +142,7 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.place.counts.lock().workers -= 1;
         self.shared.spares.end();
+        self.shared.guard.end();
     }
 }
 

@@ -1,0 +1,77 @@
+//! SELinux labels. `ls -l` asks every file for its label, one request each, until it hears that the filesystem has none:
+//! then it asks no more there. Where SELinux is off a label means nothing, so a file without one says that.
+
+use std::ffi::OsStr;
+use std::fs;
+
+use rustix::io::Errno;
+
+use crate::fs::{FsError, FsResult};
+
+const LABEL: &str = "security.selinux";
+
+/// What files without a label say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Labels {
+    /// Policies may have the kernel ask for labels itself, and it takes that answer amiss.
+    are_in_force: bool,
+}
+
+impl Labels {
+    /// As this system has them; in force where it does not say.
+    pub(super) fn of_this_system() -> Self {
+        let filesystems = fs::read_to_string("/proc/filesystems");
+        Self {
+            are_in_force: filesystems.map_or(true, |list| knows_selinux(&list)),
+        }
+    }
+
+    /// What a program hears that asks for this attribute: EOPNOTSUPP instead of ENODATA for a label that is not in force.
+    pub(super) fn answer(self, name: &OsStr, found: FsResult<Vec<u8>>) -> FsResult<Vec<u8>> {
+        match found {
+            Err(FsError::Os(Errno::NODATA)) if name == LABEL && !self.are_in_force => {
+                Err(Errno::OPNOTSUPP.into())
+            }
+            found => found,
+        }
+    }
+}
+
+/// Whether SELinux is on: its filesystem is registered then, mounted or not.
+fn knows_selinux(filesystems: &str) -> bool {
+    filesystems
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some("selinuxfs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selinux_is_on_where_its_filesystem_is_known() {
+        assert!(knows_selinux("nodev\tsysfs\nnodev\tselinuxfs\n\text4\n"));
+        assert!(!knows_selinux("nodev\tsysfs\n\text4\n"));
+    }
+
+    #[test]
+    fn only_a_label_that_is_not_there_nor_in_force_is_not_supported() {
+        let errno = |labels: Labels, name: &str, found| match labels.answer(name.as_ref(), found) {
+            Ok(_) => None,
+            Err(FsError::Os(errno)) => Some(errno),
+            Err(other) => panic!("{other}"),
+        };
+        let absent = || Err(Errno::NODATA.into());
+        let (off, on) = (
+            Labels {
+                are_in_force: false,
+            },
+            Labels { are_in_force: true },
+        );
+        assert_eq!(errno(off, LABEL, absent()), Some(Errno::OPNOTSUPP));
+        assert_eq!(errno(on, LABEL, absent()), Some(Errno::NODATA));
+        assert_eq!(errno(off, "user.selinux", absent()), Some(Errno::NODATA));
+        assert_eq!(errno(off, LABEL, Ok(b"a label".to_vec())), None);
+        assert_eq!(errno(off, LABEL, Err(Errno::IO.into())), Some(Errno::IO));
+    }
+}
