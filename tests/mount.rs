@@ -578,6 +578,31 @@ fn setuid_does_not_survive_a_change_by_an_ordinary_user() {
 }
 
 #[test]
+fn files_without_an_selinux_label_say_that_there_are_none_until_one_is_seen() {
+    // Where SELinux is on, the kernel answers.
+    let filesystems = fs::read_to_string("/proc/filesystems").unwrap();
+    assert!(!filesystems.contains("selinuxfs"), "SELinux is on here");
+    let volume = Volume::mounted();
+    let (one, another) = (volume.path("one"), volume.path("another"));
+    fs::write(&one, "").unwrap();
+    fs::write(&another, "").unwrap();
+    let label = |file: &Path| {
+        let mut value = [0; 16];
+        let length = rustix::fs::getxattr(file, "security.selinux", &mut value[..])?;
+        Ok(value[..length].to_vec())
+    };
+    assert_eq!(label(&one), Err(rustix::io::Errno::OPNOTSUPP));
+    let flags = rustix::fs::XattrFlags::CREATE;
+    rustix::fs::setxattr(&one, "security.selinux", b"a label", flags).unwrap();
+    assert_eq!(label(&one), Ok(b"a label".to_vec()));
+    assert_eq!(label(&another), Err(rustix::io::Errno::NODATA));
+    volume.remount();
+    assert_eq!(label(&another), Err(rustix::io::Errno::OPNOTSUPP));
+    assert_eq!(label(&one), Ok(b"a label".to_vec()));
+    assert_eq!(label(&another), Err(rustix::io::Errno::NODATA));
+}
+
+#[test]
 fn what_only_devices_can_do_is_refused_as_elsewhere_and_the_log_stays_quiet() {
     let volume = Volume::mounted();
     let path = volume.path("file");

@@ -7,7 +7,6 @@ use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use cmkfs::mount::control::protocol::{Failed, Reason, Request, Response, Status};
@@ -69,39 +68,6 @@ fn direct(path: &Path) -> File {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true);
     options.custom_flags(libc::O_DIRECT).open(path).unwrap()
-}
-
-#[test]
-fn ls_asks_each_file_for_its_access_list_and_only_one_for_a_label() {
-    const LABEL: &CStr = c"security.selinux";
-    // SELinux labels files itself, and nobody asks the mount.
-    let filesystems = fs::read_to_string("/proc/filesystems").unwrap();
-    let labels = u64::from(!filesystems.contains("selinuxfs"));
-    let volume = Volume::mounted();
-    for number in 0..50 {
-        fs::write(volume.path(format!("file{number}")), "").unwrap();
-    }
-    let asked = 50 + labels;
-    let requests = [("getxattr", [asked, asked, 0])];
-    expect(&volume, &requests, || {
-        let mut ls = Command::new("ls");
-        let listed = ls.arg("-l").arg(volume.mountpoint()).output().unwrap();
-        assert_eq!(
-            String::from_utf8(listed.stdout).unwrap().lines().count(),
-            51
-        );
-    });
-    if labels == 0 {
-        return;
-    }
-    let (file, mut value) = (volume.path("file0"), [0; 16]);
-    let mut get = || {
-        let length = rustix::fs::getxattr(&file, LABEL, &mut value[..])?;
-        Ok(value[..length].to_vec())
-    };
-    assert_eq!(get(), Err(Errno::OPNOTSUPP));
-    rustix::fs::setxattr(&file, LABEL, b"a label", XattrFlags::CREATE).unwrap();
-    assert_eq!(get(), Ok(b"a label".to_vec()));
 }
 
 #[test]

@@ -11,11 +11,14 @@ pub enum Policy {
     /// As any other thread (`SCHED_OTHER`).
     Other,
     /// Behind all others (`SCHED_IDLE`). A processor that works for such threads only counts as one that has nothing to do.
+    /// Threads that it starts are so, too (sched(7), `SCHED_RESET_ON_FORK` is for real-time policies).
     Idle,
 }
 
 impl Policy {
-    const fn number(self) -> c_int {
+    /// By which sched_setscheduler(2) knows it.
+    #[must_use]
+    pub const fn number(self) -> c_int {
         match self {
             Self::Other => libc::SCHED_OTHER,
             Self::Idle => libc::SCHED_IDLE,

@@ -9,6 +9,8 @@ use seccompiler::{
     SeccompRule,
 };
 
+use crate::sys::scheduling::Policy;
+
 /// By number, on every architecture that has them.
 const REFUSED: [i64; 64] = [
     // Other programs, and their memory.
@@ -139,8 +141,8 @@ fn refusing() -> Result<BpfProgram, seccompiler::BackendError> {
         vec![SeccompRule::new(vec![not_enabling])?],
     );
     // Threads stand back and come back, and choose where they run themselves.
-    let neither = [libc::SCHED_OTHER, libc::SCHED_IDLE].map(|policy| {
-        let policy = u64::from(policy.unsigned_abs());
+    let neither = [Policy::Other, Policy::Idle].map(|policy| {
+        let policy = u64::from(policy.number().unsigned_abs());
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, policy)
     });
     let neither = neither.into_iter().collect::<Result<_, _>>()?;
@@ -202,8 +204,8 @@ mod tests {
             refused(UdpSocket::bind("127.0.0.1:0").unwrap_err());
             UnixDatagram::unbound().unwrap();
             std::fs::read("/proc/self/status").unwrap();
-            scheduling::set_policy(None, scheduling::Policy::Idle).unwrap();
-            scheduling::set_policy(None, scheduling::Policy::Other).unwrap();
+            scheduling::set_policy(None, Policy::Idle).unwrap();
+            scheduling::set_policy(None, Policy::Other).unwrap();
             let anywhere = rustix::thread::sched_getaffinity(None).unwrap();
             rustix::thread::sched_setaffinity(None, &anywhere).unwrap();
             let parent = rustix::process::getppid();

@@ -21,8 +21,8 @@ const NEEDED: CapabilitySet = CapabilitySet::empty()
     .union(CapabilitySet::MKNOD)
     // Memory that stays out of swap, beyond RLIMIT_MEMLOCK.
     .union(CapabilitySet::IPC_LOCK)
-    // Workers that stand back for the programs they answer, and come back (`transport::uring`). The filter of system calls
-    // leaves them nobody else to schedule.
+    // Workers that stand back for the programs they answer, and come back (`transport::uring`). Of the rest, the filter of
+    // system calls leaves that it could make others stand back, too.
     .union(CapabilitySet::SYS_NICE)
     // `security.capability`.
     .union(CapabilitySet::SETFCAP)

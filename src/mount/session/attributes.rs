@@ -112,6 +112,7 @@ impl Answer<'_> {
         let mode = convert::xattr_mode(flags);
         let fs = &self.service.fs;
         self.result(node, fs.set_xattr(caller, node, name, value, mode))?;
+        self.service.labels.see(name);
         if kill_setgid {
             self.result(node, self.kill_setgid(caller, node))?;
         }

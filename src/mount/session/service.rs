@@ -193,6 +193,11 @@ impl Answer<'_> {
         self.measured.carries(bytes);
     }
 
+    /// Its time ends here, not when it is dropped: whoever is answered may run before the answering thread does again.
+    pub fn stop_the_clock(&self) {
+        self.measured.stop();
+    }
+
     /// Leaves it to another thread, where [`Service::take_over`] goes on with it.
     #[must_use]
     pub fn hand_over(self) -> Begun {

@@ -44,7 +44,7 @@ pub struct OperationStats {
     pub count: u64,
     /// Those of them that were answered with an error.
     pub errors: u64,
-    /// The time they took together, each from when a worker had it in hand until the answer was sent.
+    /// The time they took together, each from when a worker had it in hand until its answer was sent, or over rings ready.
     pub total_nanoseconds: u64,
     /// At least half of them took no longer; never too small, less than an eighth too large.
     pub p50_nanoseconds: u64,
@@ -83,6 +83,7 @@ impl Stats {
             begun,
             bytes: Cell::new(0),
             is_failed: Cell::new(false),
+            took: Cell::new(None),
         }
     }
 
@@ -141,6 +142,7 @@ pub struct Measured<'a> {
     begun: Begun,
     bytes: Cell<u64>,
     is_failed: Cell<bool>,
+    took: Cell<Option<Duration>>,
 }
 
 impl Measured<'_> {
@@ -160,6 +162,11 @@ impl Measured<'_> {
         self.is_failed.set(true);
     }
 
+    /// Its time ends here, not when this is dropped.
+    pub fn stop(&self) {
+        self.took.set(Some(self.begun.at.elapsed()));
+    }
+
     /// Leaves it to another thread, where [`Stats::take_over`] goes on with it.
     #[must_use]
     pub fn hand_over(self) -> Begun {
@@ -175,7 +182,7 @@ impl Drop for Measured<'_> {
         let Begun { operation, at } = self.begun;
         self.stats.record(
             operation,
-            at.elapsed(),
+            self.took.get().unwrap_or_else(|| at.elapsed()),
             self.bytes.get(),
             self.is_failed.get(),
         );

@@ -92,7 +92,10 @@ impl Guard {
         let mut marks = self.marks.lock();
         loop {
             match self.state.load(Ordering::Acquire) {
-                OFF => return,
+                OFF => {
+                    marks.iter().for_each(|mark| mark.call_back());
+                    return;
+                }
                 ASLEEP => {
                     self.woken.wait(&mut marks);
                     continue;
@@ -134,12 +137,22 @@ impl Guard {
 
     /// Whether others want as many processors as there are; with fewer, one is left for them that is not the calling thread's.
     fn others_want_all(&self) -> bool {
+        self.wanting() > self.processors
+    }
+
+    /// Whether anybody wants one but the calling thread, this one or another.
+    fn others_want_any(&self) -> bool {
+        self.wanting() > 1
+    }
+
+    /// How many threads want a processor; very many where that is not known.
+    fn wanting(&self) -> usize {
         let mut text = [0; 64];
         let load = self.load.as_ref().and_then(|load| {
             let length = load.read_at(&mut text, 0).ok()?;
             wanting(text.get(..length)?)
         });
-        load.is_none_or(|threads| threads > self.processors)
+        load.unwrap_or(usize::MAX)
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
@@ -162,12 +175,18 @@ impl Mark {
     fn is_watched(&self, now: u64) -> bool {
         let since = self.since.load(Ordering::Acquire);
         if since != 0 && !is_prompt(since, now) {
-            self.was_called.store(true, Ordering::Release);
-            if let Err(error) = scheduling::set_policy(Some(self.thread), Policy::Other) {
-                log::warn!("a worker that stands back cannot be called: {error}");
-            }
+            self.call_back();
         }
         since != 0
+    }
+
+    fn call_back(&self) {
+        if self.was_called.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(error) = scheduling::set_policy(Some(self.thread), Policy::Other) {
+            log::warn!("a worker that stands back cannot be called: {error}");
+        }
     }
 }
 
@@ -217,15 +236,18 @@ impl Handover<'_> {
         if self.stands_back && !self.was_prompt() {
             self.come_back();
         }
-        if !(waits && self.may_stand_back()) {
-            if self.stands_back {
-                self.come_back();
+        let wishes = waits && self.is_worth_trying();
+        if wishes {
+            // Before the guard is told, lest it does not see it and goes to sleep.
+            if !self.stands_back {
+                self.mark.was_called.store(false, Ordering::Release);
             }
-            return;
+            self.mark.since.store(self.guard.now(), Ordering::Release);
         }
-        self.mark.since.store(self.guard.now(), Ordering::Release);
-        if !self.stands_back {
-            self.stands_back = scheduling::set_policy(None, Policy::Idle).is_ok();
+        if wishes && self.guard.watches() {
+            self.stand_back();
+        } else if self.stands_back || wishes {
+            self.come_back();
         }
     }
 
@@ -241,19 +263,31 @@ impl Handover<'_> {
         }
     }
 
-    fn may_stand_back(&mut self) -> bool {
+    fn is_worth_trying(&mut self) -> bool {
         match self.trust.next() {
-            Next::Rests => return false,
+            Next::Rests => false,
             Next::Asks => {
                 let others_want_all = self.guard.others_want_all();
-                self.trust.learn(others_want_all);
                 if others_want_all {
-                    return false;
+                    self.trust.rest();
                 }
+                !others_want_all
             }
-            Next::Tries => {}
+            Next::Tries => true,
         }
-        self.guard.watches()
+    }
+
+    fn stand_back(&mut self) {
+        if self.stands_back {
+            return;
+        }
+        match scheduling::set_policy(None, Policy::Idle) {
+            Ok(()) => self.stands_back = true,
+            Err(error) => {
+                log::debug!("a worker cannot stand back: {error}");
+                self.mark.since.store(0, Ordering::Release);
+            }
+        }
     }
 
     /// Whether what it did since it said something was done in no time.
@@ -261,23 +295,27 @@ impl Handover<'_> {
         let since = self.mark.since.load(Ordering::Relaxed);
         let was_called = self.mark.was_called.swap(false, Ordering::AcqRel);
         let was_prompt = is_prompt(since, self.guard.now()) && !was_called;
-        if !was_prompt {
-            self.trust.learn(self.guard.others_want_all());
+        // Where nobody else is there, it was the program that took its time, or the disk.
+        if !was_prompt && self.guard.others_want_any() {
+            self.trust.rest();
         }
         was_prompt
     }
 
     fn come_back(&mut self) {
-        self.stands_back = false;
-        if let Err(error) = scheduling::set_policy(None, Policy::Other) {
+        if self.stands_back
+            && let Err(error) = scheduling::set_policy(None, Policy::Other)
+        {
             log::warn!("a worker cannot stop standing back: {error}");
         }
+        self.stands_back = false;
         self.mark.since.store(0, Ordering::Release);
     }
 }
 
 impl Drop for Handover<'_> {
     fn drop(&mut self) {
+        self.come_back();
         // Its number may be another thread's soon.
         self.guard
             .marks
@@ -286,15 +324,15 @@ impl Drop for Handover<'_> {
     }
 }
 
-/// Whether to stand back: not where others want every processor. They would take the worker's share, and it would not get it back
-/// when it is needed.
+/// Whether to stand back: not where others want every processor. They would take the worker's share, and it would not get it
+/// back when it is needed.
 #[derive(Debug, Default)]
 struct Trust {
-    /// Answers until that is asked again.
+    /// Answers until it is tried again.
     rest: u32,
     /// How many they were, last time.
     rested: u32,
-    /// How often it was tried since that was asked.
+    /// How often it was tried since, and was good.
     tried: u32,
 }
 
@@ -303,7 +341,7 @@ struct Trust {
 enum Next {
     /// To stand back.
     Tries,
-    /// To find out what others want.
+    /// To find out first what others want.
     Asks,
     /// To hand it over like any thread.
     Rests,
@@ -312,8 +350,8 @@ enum Next {
 impl Trust {
     /// It asks before it tries so often.
     const TRIES: u32 = 256;
-    /// So many answers are handed over in the ordinary way where others want every processor, and [`Trust::MORE`] times as many
-    /// where they still do after that.
+    /// So many answers are handed over in the ordinary way where others want the processors, and [`Trust::MORE`] times as many
+    /// where they do again before it was good [`Trust::LONGEST_REST`] times.
     const REST: u32 = 64;
     const MORE: u32 = 8;
     const LONGEST_REST: u32 = 8192;
@@ -323,20 +361,18 @@ impl Trust {
             self.rest -= 1;
             return Next::Rests;
         }
-        let is_first = self.tried == 0;
-        self.tried = (self.tried + 1) % Self::TRIES;
-        if is_first { Next::Asks } else { Next::Tries }
+        let asks = self.tried.is_multiple_of(Self::TRIES);
+        self.tried += 1;
+        if self.tried == Self::LONGEST_REST {
+            (self.tried, self.rested) = (0, 0);
+        }
+        if asks { Next::Asks } else { Next::Tries }
     }
 
-    /// Whether others want every processor.
-    fn learn(&mut self, others_want_all: bool) {
-        if others_want_all {
-            self.rested = (Self::MORE * self.rested).clamp(Self::REST, Self::LONGEST_REST);
-            self.rest = self.rested;
-            self.tried = 0;
-        } else {
-            self.rested = 0;
-        }
+    /// Others want the processors.
+    fn rest(&mut self) {
+        self.rested = (Self::MORE * self.rested).clamp(Self::REST, Self::LONGEST_REST);
+        (self.rest, self.tried) = (self.rested, 0);
     }
 }
 
@@ -356,9 +392,24 @@ mod tests {
         }
     }
 
+    /// A guard over the calling thread, which takes CAP_SYS_NICE.
+    fn guard() -> Guard {
+        let guard = Guard::new(2);
+        assert_ne!(guard.state.load(Ordering::Acquire), OFF, "CAP_SYS_NICE?");
+        guard
+    }
+
+    fn eventually(what: &str, is_so: impl Fn() -> bool) {
+        let clock = Instant::now();
+        while !is_so() {
+            assert!(clock.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn a_worker_stands_back_until_nothing_waits_for_it() {
-        let guard = Guard::new(2);
+        let guard = guard();
         let mut handover = guard.worker();
         handover.trust = tries();
         handover.begin(false);
@@ -374,7 +425,12 @@ mod tests {
         assert_eq!(policy(), Policy::Idle);
         handover.begin(false);
         assert_eq!(policy(), Policy::Other);
+        handover.trust = tries();
+        handover.begin(true);
+        drop(handover);
+        assert_eq!(policy(), Policy::Other);
         guard.end();
+        let mut handover = guard.worker();
         handover.trust = tries();
         handover.begin(true);
         assert_eq!(policy(), Policy::Other);
@@ -382,17 +438,17 @@ mod tests {
 
     #[test]
     fn one_that_does_not_come_back_is_called() {
-        let guard = Guard::new(2);
+        let guard = guard();
         std::thread::scope(|scope| {
             scope.spawn(|| guard.watch());
             let mut handover = guard.worker();
-            handover.trust = tries();
-            handover.begin(true);
-            while policy() == Policy::Idle {
-                std::thread::sleep(Duration::from_millis(1));
+            for _ in 0..3 {
+                handover.trust = tries();
+                handover.begin(true);
+                eventually("called", || policy() == Policy::Other);
+                handover.end(true);
+                assert!(!handover.stands_back);
             }
-            handover.end(true);
-            assert!(!handover.stands_back);
             drop(handover);
             assert!(guard.marks.lock().is_empty());
             guard.end();
@@ -400,8 +456,20 @@ mod tests {
     }
 
     #[test]
+    fn all_are_called_when_the_guard_goes() {
+        let guard = guard();
+        let mut handover = guard.worker();
+        handover.trust = tries();
+        handover.begin(true);
+        assert_eq!(policy(), Policy::Idle);
+        guard.end();
+        guard.watch();
+        assert_eq!(policy(), Policy::Other);
+    }
+
+    #[test]
     fn a_guard_sleeps_while_nobody_stands_back() {
-        let guard = Guard::new(2);
+        let guard = guard();
         std::thread::scope(|scope| {
             scope.spawn(|| guard.watch());
             let mut handover = guard.worker();
@@ -410,9 +478,7 @@ mod tests {
                 handover.begin(true);
                 assert_ne!(guard.state.load(Ordering::Acquire), ASLEEP);
                 handover.end(false);
-                while guard.state.load(Ordering::Acquire) != ASLEEP {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+                eventually("asleep", || guard.state.load(Ordering::Acquire) == ASLEEP);
             }
             drop(handover);
             guard.end();
@@ -429,15 +495,15 @@ mod tests {
         for expected in [0, 64, 512, 4096, 8192, 8192] {
             // The one that ends the rest asks.
             assert_eq!(rests(&mut trust), expected);
-            trust.learn(true);
+            trust.rest();
         }
         assert_eq!(rests(&mut trust), Trust::LONGEST_REST);
-        trust.learn(false);
-        for _ in 1..Trust::TRIES {
-            assert_eq!(trust.next(), Next::Tries);
+        for number in 1..Trust::LONGEST_REST {
+            let asks = number.is_multiple_of(Trust::TRIES);
+            let expected = if asks { Next::Asks } else { Next::Tries };
+            assert_eq!(trust.next(), expected);
         }
-        assert_eq!(trust.next(), Next::Asks);
-        trust.learn(true);
+        trust.rest();
         assert_eq!(rests(&mut trust), Trust::REST);
     }
 
@@ -446,20 +512,17 @@ mod tests {
         assert_eq!(wanting(b"0.20 0.18 0.12 3/80 11206\n"), Some(3));
         assert_eq!(wanting(b"0.20 0.18"), None);
         assert_eq!(wanting(b""), None);
-        let guard = Guard::new(2);
+        let guard = Guard::new(1);
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for _ in 0..guard.processors {
-                scope.spawn(|| {
-                    while !is_done.load(Ordering::Relaxed) {
-                        std::hint::spin_loop();
-                    }
-                });
-            }
-            while !guard.others_want_all() {
-                std::thread::yield_now();
-            }
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            let (this, that) = (guard.others_want_any(), guard.others_want_all());
             is_done.store(true, Ordering::Relaxed);
+            assert!(this && that);
         });
     }
 }

@@ -121,6 +121,9 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
             answer,
         } = answer(shared, queue, &mut ring)?;
         let command = ring::command(number, commit);
+        if let Some(answer) = &answer {
+            answer.stop_the_clock();
+        }
         handover.begin(company.is_one_that_waits(content));
         ring.submit(shared.device(), Command::CommitAndFetch as u32, command)?;
         // Sent.
