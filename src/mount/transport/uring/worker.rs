@@ -15,6 +15,7 @@ use super::handover::Guard;
 use super::spares::{Call, Spares};
 use crate::fs::NodeId;
 use crate::mount::processors::Seat;
+use crate::mount::protocol::Opcode;
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
@@ -118,13 +119,14 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         let Answered {
             commit,
             content,
+            is_awaited,
             answer,
         } = answer(shared, queue, &mut ring)?;
         let command = ring::command(number, commit);
         if let Some(answer) = &answer {
             answer.stop_the_clock();
         }
-        handover.begin(company.is_one_that_waits(content));
+        handover.begin(is_awaited && company.is_one_that_waits(content));
         ring.submit(shared.device(), Command::CommitAndFetch as u32, command)?;
         // Sent.
         drop(answer);
@@ -155,6 +157,8 @@ struct Answered<'a> {
     commit: u64,
     /// Bytes that came with it or go with its answer.
     content: usize,
+    /// Whether a program waits for it.
+    is_awaited: bool,
     /// What is dropped when the answer is sent.
     answer: Option<Answer<'a>>,
 }
@@ -193,6 +197,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     Ok(Answered {
         commit,
         content: length.max(filled),
+        is_awaited: !matches!(header.opcode, Opcode::RELEASE | Opcode::RELEASEDIR),
         answer,
     })
 }
