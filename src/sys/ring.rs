@@ -119,7 +119,7 @@ impl Ring {
         !self.ring.completion().is_empty()
     }
 
-    /// Whether it has, or is about to: [`Ring::wait`] will not sleep.
+    /// Whether it has, or the kernel has work to do for it: [`Ring::wait`] hardly sleeps.
     pub fn is_coming(&mut self) -> bool {
         self.has_come() || self.ring.submission().taskrun()
     }
