@@ -219,11 +219,7 @@ impl Watcher {
     /// Has the kernel drop the pages and attributes of inodes. Returns those that it knows.
     fn drop_pages<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> HashSet<NodeId> {
         let mut known = HashSet::new();
-        // Most have been pruned, and the kernel has said so by now.
-        for node in nodes
-            .into_iter()
-            .filter(|node| self.fs.is_remembered(**node))
-        {
+        for node in nodes {
             let is_known = self.notifier.inode(*node).unwrap_or_else(|error| {
                 log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
                 true

@@ -62,12 +62,6 @@ impl FileSystem {
         }
     }
 
-    /// Whether the transport remembers an inode. What it has forgotten it has nothing cached of.
-    #[must_use]
-    pub fn is_remembered(&self, node: NodeId) -> bool {
-        self.inodes.get(node).is_ok()
-    }
-
     fn names_under(&self, key: KeyId, inodes: &[Arc<Inode>]) -> Vec<WithdrawnName> {
         let in_it =
             |inode: &&Arc<Inode>| inode.parent().is_some_and(|parent| is_under(&parent, key));
