@@ -373,7 +373,7 @@ pub fn verify_entry_name(
     keys: &ObjectKeys,
     object: &CStr,
 ) -> FsResult<Option<Vec<u8>>> {
-    let Some(plain) = open_entry_name(core, directory, keys, object)? else {
+    let Some(plain) = open_entry_name(core, || Ok(directory), keys, object)? else {
         return Ok(None);
     };
     if *EntryName::seal(keys, OsStr::from_bytes(&plain))?.object == *object {
@@ -383,10 +383,11 @@ pub fn verify_entry_name(
     }
 }
 
-/// Decrypts the name of an entry: `object` is its backing name. `None` for what is cmkfs's own, or has gone meanwhile.
-pub fn open_entry_name(
+/// Decrypts the name of an entry: `object` is its backing name. `directory` is asked for only where the name is too long to
+/// stand there itself. `None` for what is cmkfs's own, or has gone meanwhile.
+pub fn open_entry_name<D: AsFd>(
     core: &Core,
-    directory: impl AsFd,
+    directory: impl FnOnce() -> FsResult<D>,
     keys: &ObjectKeys,
     object: &CStr,
 ) -> FsResult<Option<Vec<u8>>> {
@@ -397,7 +398,7 @@ pub fn open_entry_name(
             .and_then(|encrypted| name::open(keys, encrypted).ok())
             .map(Some)
             .ok_or_else(tampered),
-        BackingName::Long => match read_long(core, directory, keys, object) {
+        BackingName::Long => match read_long(core, directory()?, keys, object) {
             Err(error) if error.errno() == Errno::NOENT => Ok(None),
             opened => opened.map(Some),
         },

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::session::{InFlight, Notifier, RefusedWrites, Session, WriteBack};
+use super::session::{Forgets, InFlight, Notifier, RefusedWrites, Session, WriteBack};
+use super::sharing::share_out;
 use crate::fs::keys::KeyUnavailable;
 use crate::fs::{NodeId, Withdrawn};
 use crate::ids::KeyId;
@@ -62,6 +63,7 @@ pub struct Watcher {
     write_back: Arc<WriteBack>,
     notifier: Notifier,
     in_flight: InFlight,
+    forgets: Forgets,
     refused_writes: RefusedWrites,
     /// Held for as long as a change is worked on. Before every lock of the core.
     turn: Mutex<Turn>,
@@ -88,6 +90,7 @@ impl Watcher {
         Self {
             fs,
             in_flight: session.service.in_flight(),
+            forgets: session.service.forgets(),
             refused_writes: session.service.refused_writes(),
             write_back: session.write_back,
             notifier: session.notifier,
@@ -180,7 +183,9 @@ impl Watcher {
         self.in_flight.drain();
         // Nearly all of it is used by nobody, and goes with pages, attributes and names, many at once. What follows
         // looks after each one that is left: all of them where the kernel does not know how.
+        let gathering = self.forgets.gather();
         self.prune(&withdrawn.nodes);
+        drop(gathering);
         let kept = self.drop_pages(&withdrawn.nodes);
         // An inode that the kernel does not know has no name there either.
         let names = withdrawn.names.iter();
@@ -195,44 +200,40 @@ impl Watcher {
             }
         }
         // Names of directories have only expired, lest processes in them lose their place; those that nobody uses can go.
-        let left = withdrawn.nodes.iter().filter(|node| kept.contains(node));
-        self.prune(&left.copied().collect::<Vec<_>>());
+        let nodes = withdrawn.nodes.iter();
+        let left: Vec<_> = nodes.filter(|node| kept.contains(node)).copied().collect();
+        self.prune(&left);
         // A write(2) that was under way may have gone on filling pages; no other can have begun. Its pages go now, and once
         // more with the next step.
-        let written = withdrawn
-            .nodes
-            .iter()
-            .filter(|node| self.fs.has_writers(**node));
-        written
-            .clone()
-            .for_each(|node| self.refused_writes.add(*node));
+        let written = || left.iter().filter(|node| self.fs.has_writers(**node));
+        written().for_each(|node| self.refused_writes.add(*node));
         self.drop_refused_writes();
-        written.for_each(|node| self.refused_writes.add(*node));
+        written().for_each(|node| self.refused_writes.add(*node));
     }
 
     fn prune(&self, nodes: &[NodeId]) {
-        if let Err(error) = self.notifier.prune(nodes) {
+        let prune = |nodes: &[NodeId]| self.notifier.prune(nodes);
+        for error in share_out(nodes, prune).into_iter().filter_map(Result::err) {
             log::debug!("what nobody uses stays in the kernel's memory for a while: {error}");
         }
     }
 
     /// Has the kernel drop the pages and attributes of inodes. Returns those that it knows.
-    fn drop_pages<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> HashSet<NodeId> {
-        let mut known = HashSet::new();
-        for node in nodes {
-            let is_known = self.notifier.inode(*node).unwrap_or_else(|error| {
+    fn drop_pages(&self, nodes: &[NodeId]) -> HashSet<NodeId> {
+        let is_known = |node: &NodeId| {
+            self.notifier.inode(*node).unwrap_or_else(|error| {
                 log::warn!("the kernel keeps what it has cached of inode {node}: {error}");
                 true
-            });
-            if is_known {
-                known.insert(*node);
-            }
-        }
-        known
+            })
+        };
+        let known =
+            |nodes: &[NodeId]| -> Vec<_> { nodes.iter().copied().filter(is_known).collect() };
+        share_out(nodes, known).into_iter().flatten().collect()
     }
 
     fn drop_refused_writes(&self) {
-        self.drop_pages(&self.refused_writes.take());
+        let nodes: Vec<_> = self.refused_writes.take().into_iter().collect();
+        self.drop_pages(&nodes);
     }
 
     /// Writes back in a thread of its own, because a busy writer could keep it going for ever. Says whether it was done.

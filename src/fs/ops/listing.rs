@@ -285,7 +285,7 @@ impl FileSystem {
         keys: &ObjectKeys,
         name: &CStr,
     ) -> Option<Vec<u8>> {
-        let opened = open_entry_name(&self.core, &handle.fd, keys, name);
+        let opened = open_entry_name(&self.core, || Ok(&handle.fd), keys, name);
         let plain = opened.inspect_err(|error| {
             let directory = self.backing_path(handle.inode.node);
             log::warn!(

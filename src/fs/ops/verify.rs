@@ -318,7 +318,7 @@ impl FileSystem {
         }
         let header = directory.directory.known_header()?;
         let keys = header.object.keys(&self.core.ring).ok()?;
-        let descriptor = directory.descriptor(&self.core).ok()?;
-        open_entry_name(&self.core, &descriptor, &keys, name).ok()?
+        let descriptor = || directory.descriptor(&self.core);
+        open_entry_name(&self.core, descriptor, &keys, name).ok()?
     }
 }

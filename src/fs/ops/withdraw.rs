@@ -78,10 +78,8 @@ impl FileSystem {
             (parent, place.name.clone())
         };
         let header = parent.directory.known_header()?;
-        let open = |keys: &ObjectKeys| {
-            let directory = parent.descriptor(&self.core)?;
-            open_entry_name(&self.core, &directory, keys, &stored)
-        };
+        let directory = || parent.descriptor(&self.core);
+        let open = |keys: &ObjectKeys| open_entry_name(&self.core, directory, keys, &stored);
         let name = header.object.with_closed_keys(open)?.ok().flatten()?;
         Some(WithdrawnName {
             parent: parent.node,

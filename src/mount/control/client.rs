@@ -238,6 +238,7 @@ mod tests {
         let keys = tempfile::tempdir().unwrap();
         let (inside, is_inside) = channel();
         let answer = move |_, reporter: &Reporter<'_>| {
+            assert!(reporter.report(0, 2, "steps"));
             inside.send(()).unwrap();
             let until = soon();
             while reporter.report(1, 2, "steps") {

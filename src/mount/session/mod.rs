@@ -22,6 +22,8 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -35,6 +37,9 @@ pub use notify::Notifier;
 pub use service::{Answer, MAX_BACKGROUND, MAX_WRITE, Service, VALID};
 pub use writeback::WriteBack;
 
+/// How long FORGETs may be put off, and with them whatever comes by the same way.
+const REST: Duration = Duration::from_millis(1);
+
 /// Requests whose answer carries plaintext, names or attributes, from before the core is asked until the answer is sent.
 #[derive(Debug, Default, Clone)]
 pub struct InFlight(Arc<RwLock<()>>);
@@ -44,6 +49,37 @@ impl InFlight {
     /// was revoked is in the kernel's hands by then, and an invalidation reaches it.
     pub fn drain(&self) {
         drop(self.0.write());
+    }
+}
+
+/// FORGETs, which the kernel sends one for each inode that it drops. Whoever waits for them is woken by each, so while many
+/// are dropped they are put off for moments, and taken many at once.
+#[derive(Debug, Default, Clone)]
+pub struct Forgets(Arc<AtomicBool>);
+
+/// While this is held FORGETs are put off.
+#[derive(Debug)]
+pub struct Gathering<'a>(&'a AtomicBool);
+
+impl Forgets {
+    /// Many inodes are about to be dropped. By one at a time.
+    #[must_use]
+    pub fn gather(&self) -> Gathering<'_> {
+        self.0.store(true, Ordering::Relaxed);
+        Gathering(&self.0)
+    }
+
+    /// Whoever has taken some rests before it asks for more, if more are about to come.
+    fn rest(&self) {
+        if self.0.load(Ordering::Relaxed) {
+            std::thread::sleep(REST);
+        }
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -15,7 +15,7 @@ use super::labels::Labels;
 use super::later::{self, Later};
 use super::report::Reporter;
 use super::writeback::WriteBack;
-use super::{InFlight, Notifier, RefusedWrites, privileges};
+use super::{Forgets, InFlight, Notifier, RefusedWrites, privileges};
 use crate::fs::{Attributes, Caller, FsError, FsResult, HandleId, NodeId, ROOT_NODE};
 use crate::mount::stats::{Begun, Measured, Operation, Stats};
 use crate::volume::Volume;
@@ -32,6 +32,7 @@ pub const MAX_BACKGROUND: u16 = 64;
 pub struct Service {
     pub(super) fs: Arc<Volume>,
     in_flight: InFlight,
+    forgets: Forgets,
     stats: Arc<Stats>,
     pub(super) write_back: Arc<WriteBack>,
     reporter: Reporter,
@@ -63,6 +64,7 @@ impl Service {
         Ok(Self {
             fs,
             in_flight: InFlight::default(),
+            forgets: Forgets::default(),
             stats: Arc::default(),
             later: later::start(Arc::clone(&write_back))?,
             write_back,
@@ -128,6 +130,17 @@ impl Service {
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.clone()
+    }
+
+    /// For having FORGETs taken many at once.
+    #[must_use]
+    pub fn forgets(&self) -> Forgets {
+        self.forgets.clone()
+    }
+
+    /// FORGETs have been answered: rests before more are taken, if many are about to come.
+    pub fn forgotten(&self) {
+        self.forgets.rest();
     }
 
     /// What it is asked.

@@ -232,12 +232,14 @@ pub(super) fn answer<'a>(
         }
         Request::Forget { lookups } => {
             begin(Operation::Forget).forget(node, lookups);
+            service.forgotten();
             Outcome::Nothing
         }
         Request::BatchForget(forgets) => {
             for (node, lookups) in forgets {
                 begin(Operation::Forget).forget(node, lookups);
             }
+            service.forgotten();
             Outcome::Nothing
         }
         Request::Getattr { handle } => {
