@@ -20,11 +20,6 @@ impl Answer<'_> {
         }
     }
 
-    /// FORGET, which has no answer.
-    pub fn forget(&self, node: NodeId, lookups: u64) {
-        self.service.fs.forget(node, lookups);
-    }
-
     /// READLINK.
     ///
     /// # Errors

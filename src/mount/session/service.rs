@@ -138,8 +138,17 @@ impl Service {
         self.forgets.clone()
     }
 
-    /// FORGETs have been answered: rests before more are taken, if many are about to come.
-    pub fn forgotten(&self) {
+    /// FORGET, of so many lookups. It has no answer.
+    pub fn forget(&self, node: NodeId, lookups: u64) {
+        let _measured = self.stats.begin(Operation::Forget);
+        self.fs.forget(node, lookups);
+    }
+
+    /// FORGETs that came at once. Rests afterwards if many more are about to come.
+    pub fn forget_all(&self, forgets: impl IntoIterator<Item = (NodeId, u64)>) {
+        for (node, lookups) in forgets {
+            self.forget(node, lookups);
+        }
         self.forgets.rest();
     }
 

@@ -231,15 +231,11 @@ pub(super) fn answer<'a>(
             said(reply, answer)
         }
         Request::Forget { lookups } => {
-            begin(Operation::Forget).forget(node, lookups);
-            service.forgotten();
+            service.forget_all([(node, lookups)]);
             Outcome::Nothing
         }
         Request::BatchForget(forgets) => {
-            for (node, lookups) in forgets {
-                begin(Operation::Forget).forget(node, lookups);
-            }
-            service.forgotten();
+            service.forget_all(forgets);
             Outcome::Nothing
         }
         Request::Getattr { handle } => {

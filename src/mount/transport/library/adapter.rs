@@ -93,7 +93,7 @@ impl Filesystem for Adapter {
 
     // Batches are taken apart by fuser.
     fn forget(&self, _request: &Request, node: INodeNo, lookups: u64) {
-        self.begin(Operation::Forget).forget(node.0, lookups);
+        self.0.forget(node.0, lookups);
     }
 
     fn getattr(
