@@ -2,7 +2,8 @@
 
 use aes_gcm_siv::aead::AeadInOut;
 use aes_gcm_siv::aead::inout::InOutBuf;
-use aes_gcm_siv::{Aes256GcmSiv, KeyInit};
+use aes_gcm_siv::aes::Aes256Enc;
+use aes_gcm_siv::{AesGcmSiv, KeyInit};
 
 use super::counted::note;
 use crate::secret::{Secret, locked};
@@ -22,6 +23,9 @@ pub type Tag = [u8; TAG_LEN];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("authentication failed")]
 pub struct AuthenticationError;
+
+/// AES for encryption only: GCM-SIV decrypts by that too, and each message has round keys of its own.
+type Aes256GcmSiv = AesGcmSiv<Aes256Enc>;
 
 /// An expanded AES-256-GCM-SIV key; its round keys zeroize when dropped.
 pub struct AeadKey(Locked<Aes256GcmSiv>);
