@@ -287,3 +287,13 @@ impl<T> fmt::Debug for RwLock<T> {
         f.write_str("RwLock")
     }
 }
+
+/// As one that sleeps: it is the scheduler that decides how long it takes.
+pub fn write_awake<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write()
+}
+
+/// As one that sleeps.
+pub fn read_awake<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read()
+}

@@ -13,6 +13,7 @@ use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, PAGE};
 use crate::format::slot::{Entry, Slot};
 use crate::fs::core::Core;
 use crate::fs::error::{Damage, FsResult};
+use crate::sync::read_awake;
 
 /// Groups read by one backing call: 1.75 MiB of plaintext.
 const GROUPS_A_READ: u64 = 8;
@@ -20,7 +21,7 @@ const GROUPS_A_READ: u64 = 8;
 impl OpenFile {
     /// Fills `buffer` with plaintext from `offset`; fewer bytes only at the end of the file.
     pub fn read(&self, core: &Core, offset: u64, buffer: &mut [u8]) -> FsResult<usize> {
-        let inner = self.inner.read();
+        let inner = read_awake(&self.inner);
         let Some(object) = &inner.object else {
             return Ok(0);
         };

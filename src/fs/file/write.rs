@@ -20,6 +20,7 @@ use crate::format::layout::{self, BLOCK_LEN, GROUP_BLOCKS, GROUP_BYTES, PAGE};
 use crate::format::slot::{SLOT_LEN, Slot};
 use crate::fs::core::Core;
 use crate::fs::error::FsResult;
+use crate::sync::write_awake;
 
 /// Groups written by one pass: 1.75 MiB of plaintext.
 const GROUPS_A_WRITE: u64 = 8;
@@ -68,7 +69,7 @@ impl OpenFile {
         sealed: &mut Ciphertext<'_>,
     ) -> FsResult<()> {
         let end = offset + data.len() as u64;
-        let mut inner = self.inner.write();
+        let mut inner = write_awake(&self.inner);
         let object = inner.ensure_object(core, binding)?;
         if !sealed.keep_if_of(object.id()) {
             *self.seen_object.lock() = Arc::downgrade(&object);
