@@ -157,7 +157,8 @@ fn code(error: &CliError) -> u8 {
         },
         CliError::Unverified(_) => NOT_VERIFIED,
         CliError::NotInAVolume(_) | CliError::Unreached { .. } => NOT_FOUND,
-        CliError::Unremoved(_)
+        CliError::Cipher(_)
+        | CliError::Unremoved(_)
         | CliError::Unconfirmed
         | CliError::NotConfirmed { .. }
         | CliError::NoReport(..)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::bind::BindError;
 use super::obey::Unanswered;
 use super::output;
+use crate::crypto::known_answer::WrongAnswer;
 use crate::ids::KeyId;
 use crate::kms::KmsError;
 use crate::kms::key::KeyRef;
@@ -19,6 +20,9 @@ use crate::volume::{self, VolumeError};
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// The cipher does not work here.
+    #[error(transparent)]
+    Cipher(#[from] WrongAnswer),
     /// The key service refused or failed.
     #[error(transparent)]
     Kms(#[from] KmsError),
@@ -178,6 +182,9 @@ pub fn print(error: &CliError) {
 
 fn hint(error: &CliError) -> Option<String> {
     match error {
+        CliError::Cipher(_) => Some(
+            "its AES instructions are at fault, or how a virtual machine presents them; nothing is wrong with keys or volumes: use them on another machine".to_owned(),
+        ),
         CliError::Kms(error) => kms_hint(error),
         CliError::Damaged(_) => Some(RESTORE.to_owned()),
         CliError::DamagedObjects(_) => {

@@ -43,6 +43,7 @@ use clap::Parser;
 use self::args::{Cli, Command, Global};
 use self::message::CliError;
 use self::volume::VolumeCommand;
+use crate::crypto::known_answer;
 use crate::mount::daemon;
 
 /// Runs the command line of this process.
@@ -57,7 +58,8 @@ pub fn run() -> ExitCode {
         }
     };
     start_log(&cli.global, &cli.command);
-    match dispatch(&cli.global, cli.command) {
+    let checked = known_answer::check().map_err(CliError::from);
+    match checked.and_then(|()| dispatch(&cli.global, cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             message::print(&error);

@@ -101,13 +101,14 @@ impl Watcher {
     /// Checks every key once and acts on what has changed.
     pub fn step(&self) {
         let mut turn = self.turn.lock();
+        // First: what a withdrawal adds is for the next time.
+        self.drop_refused_writes();
         for (key, state) in self.fs.leases().list() {
             let answer = self.fs.keys().check(&key);
             if !turn.is_passing_trouble(key, answer) {
                 self.follow(&mut turn, key, state, answer);
             }
         }
-        self.drop_refused_writes();
     }
 
     /// A key is about to be withdrawn: writes what is dirty while it still works. Says whether that came to an end.
@@ -205,7 +206,14 @@ impl Watcher {
         self.prune(&left);
         // A write(2) that was under way may have gone on filling pages; no other can have begun. Its pages go now, and once
         // more with the next step.
-        let written = || left.iter().filter(|node| self.fs.has_writers(**node));
+        // Also where the kernel did not know the inode: who creates a file may have been answered, and not have gone on yet.
+        let writers = self.fs.written();
+        let written = || {
+            withdrawn
+                .nodes
+                .iter()
+                .filter(|node| writers.contains(*node))
+        };
         written().for_each(|node| self.refused_writes.add(*node));
         self.drop_refused_writes();
         written().for_each(|node| self.refused_writes.add(*node));

@@ -1,5 +1,6 @@
 //! Open files: opening, reading, writing, letting go.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -321,6 +322,18 @@ impl FileSystem {
         self.inodes
             .get(node)
             .is_ok_and(|inode| inode.file.lock().writers > 0)
+    }
+
+    /// All files that somebody has open for writing.
+    #[must_use]
+    pub fn written(&self) -> HashSet<NodeId> {
+        let mut written = HashSet::new();
+        self.files.each(|handle| {
+            if handle.counts_as_writer {
+                written.insert(handle.inode.node);
+            }
+        });
+        written
     }
 
     pub(super) fn truncate(

@@ -45,6 +45,13 @@ impl<T> Handles<T> {
             .ok_or_else(|| Errno::BADF.into())
     }
 
+    /// Looks at all that numbers stand for. Lends, because who takes a number back wants to be the last to have it.
+    pub fn each(&self, mut look: impl FnMut(&T)) {
+        for shard in &self.shards {
+            shard.read().values().for_each(|open| look(open));
+        }
+    }
+
     /// How many numbers stand for something.
     pub fn count(&self) -> u64 {
         let counts = self.shards.iter().map(|shard| shard.read().len() as u64);

@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -39,6 +39,8 @@ pub use writeback::WriteBack;
 
 /// How long FORGETs may be put off, and with them whatever comes by the same way.
 const REST: Duration = Duration::from_millis(1);
+/// How long whatever comes by the same way is not put off after that.
+const BETWEEN_RESTS: Duration = Duration::from_micros(250);
 
 /// Requests whose answer carries plaintext, names or attributes, from before the core is asked until the answer is sent.
 #[derive(Debug, Default, Clone)]
@@ -55,7 +57,14 @@ impl InFlight {
 /// FORGETs, which the kernel sends one for each inode that it drops. Whoever waits for them is woken by each, so while many
 /// are dropped they are put off for moments, and taken many at once.
 #[derive(Debug, Default, Clone)]
-pub struct Forgets(Arc<AtomicBool>);
+pub struct Forgets(Arc<Putting>);
+
+#[derive(Debug, Default)]
+struct Putting {
+    is_gathering: AtomicBool,
+    /// When somebody rested last. Held by who does: others go on.
+    rested: Mutex<Option<Instant>>,
+}
 
 /// While this is held FORGETs are put off.
 #[derive(Debug)]
@@ -65,15 +74,24 @@ impl Forgets {
     /// Many inodes are about to be dropped. By one at a time.
     #[must_use]
     pub fn gather(&self) -> Gathering<'_> {
-        self.0.store(true, Ordering::Relaxed);
-        Gathering(&self.0)
+        self.0.is_gathering.store(true, Ordering::Relaxed);
+        Gathering(&self.0.is_gathering)
     }
 
-    /// Whoever has taken some rests before it asks for more, if more are about to come.
-    fn rest(&self) {
-        if self.0.load(Ordering::Relaxed) {
-            std::thread::sleep(REST);
+    /// Whoever has taken some rests before it asks for more, if more are about to come. Says whether it did.
+    fn rest(&self) -> bool {
+        if !self.0.is_gathering.load(Ordering::Relaxed) {
+            return false;
         }
+        let Some(mut rested) = self.0.rested.try_lock() else {
+            return false;
+        };
+        if rested.is_some_and(|last| last.elapsed() < BETWEEN_RESTS) {
+            return false;
+        }
+        std::thread::sleep(REST);
+        *rested = Some(Instant::now());
+        true
     }
 }
 
@@ -130,5 +148,26 @@ impl Session {
             notifier,
             write_back,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgets_are_put_off_while_many_come_and_not_all_the_time() {
+        let forgets = Forgets::default();
+        assert!(!forgets.rest(), "nothing is about to come");
+        let gathering = forgets.gather();
+        assert!(forgets.rest());
+        *forgets.0.rested.lock() = Some(Instant::now() + Duration::from_secs(1000));
+        assert!(!forgets.rest(), "somebody has rested a moment ago");
+        *forgets.0.rested.lock() = None;
+        let resting = forgets.0.rested.lock();
+        assert!(!forgets.rest(), "somebody rests");
+        drop(resting);
+        drop(gathering);
+        assert!(!forgets.rest(), "it is over");
     }
 }

@@ -144,11 +144,8 @@ impl Service {
         self.fs.forget(node, lookups);
     }
 
-    /// FORGETs that came at once. Rests afterwards if many more are about to come.
-    pub fn forget_all(&self, forgets: impl IntoIterator<Item = (NodeId, u64)>) {
-        for (node, lookups) in forgets {
-            self.forget(node, lookups);
-        }
+    /// FORGETs have been answered: rests before more are taken, if many are about to come.
+    pub fn rest_from_forgets(&self) {
         self.forgets.rest();
     }
 

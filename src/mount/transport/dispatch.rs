@@ -231,11 +231,13 @@ pub(super) fn answer<'a>(
             said(reply, answer)
         }
         Request::Forget { lookups } => {
-            service.forget_all([(node, lookups)]);
+            service.forget(node, lookups);
             Outcome::Nothing
         }
         Request::BatchForget(forgets) => {
-            service.forget_all(forgets);
+            for (node, lookups) in forgets {
+                service.forget(node, lookups);
+            }
             Outcome::Nothing
         }
         Request::Getattr { handle } => {

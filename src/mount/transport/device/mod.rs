@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::dispatch::{self, Outcome, Reply};
 use super::handshake;
 use super::workers::Workers;
-use crate::mount::protocol::{Header, split};
+use crate::mount::protocol::{Header, Opcode, split};
 use crate::mount::session::Service;
 use crew::{Crew, Number};
 use message::{Buffers, Read};
@@ -178,6 +178,9 @@ impl Device {
         }
         self.crew.finish(me);
         self.pace.learn(kind, begun.elapsed());
+        if matches!(header.opcode, Opcode::FORGET | Opcode::BATCH_FORGET) {
+            self.service.rest_from_forgets();
+        }
     }
 }
 
