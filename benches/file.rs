@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cmkfs::clock::SystemClock;
 use cmkfs::crypto::passphrase::Passphrase;
@@ -164,7 +165,8 @@ fn names(criterion: &mut Criterion, fs: &FileSystem) {
                 found.extend(entry.attributes.map(|attributes| attributes.node));
                 Fill::Taken
             };
-            fs.read_directory_plus(handle, 0, &mut take).unwrap();
+            fs.read_directory_plus(handle, 0, Duration::ZERO, &mut take)
+                .unwrap();
             fs.release_directory(handle);
             found.iter().for_each(|node| fs.forget(*node, 1));
         });

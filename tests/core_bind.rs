@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use cmkfs::format::header::KeyBinding;
 use cmkfs::fs::backing::{Backing, Call, Observer};
@@ -34,7 +35,7 @@ fn lookup(fs: &FileSystem, parent: NodeId, name: &str) -> FsResult<NodeId> {
 fn list(fs: &FileSystem, node: NodeId) -> FsResult<Vec<String>> {
     let handle = fs.open_directory(node)?;
     let mut names = Vec::new();
-    let listed = fs.read_directory_plus(handle, 0, &mut |entry| {
+    let listed = fs.read_directory_plus(handle, 0, Duration::ZERO, &mut |entry| {
         names.push(entry.name.to_string_lossy().into_owned());
         Fill::Taken
     });

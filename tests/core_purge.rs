@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cmkfs::format::header::KeyBinding;
 use cmkfs::fs::{FileKind, FileSystem, Fill, NodeId, NodeType, ROOT_NODE};
@@ -97,7 +98,7 @@ fn everything(directory: &Path) -> Vec<PathBuf> {
 fn list(fs: &FileSystem, node: NodeId) -> Vec<String> {
     let handle = fs.open_directory(node).unwrap();
     let mut names = Vec::new();
-    fs.read_directory_plus(handle, 0, &mut |entry| {
+    fs.read_directory_plus(handle, 0, Duration::ZERO, &mut |entry| {
         names.push(entry.name.to_string_lossy().into_owned());
         Fill::Taken
     })

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -462,6 +463,49 @@ fn data_and_holes_are_found_in_a_file_whose_pages_are_dirty() {
             at + 4096
         );
     }
+}
+
+#[test]
+fn a_listing_again_shows_what_has_changed_since() {
+    let volume = Volume::mounted();
+    let at = |name: &str| volume.path(name);
+    let list = || {
+        let entries = fs::read_dir(volume.mountpoint()).unwrap();
+        let seen = entries.map(|entry| {
+            let entry = entry.unwrap();
+            let found = fs::symlink_metadata(entry.path()).unwrap();
+            assert_eq!(entry.metadata().unwrap().ino(), found.ino());
+            let what = (found.len(), found.mode() & 0o777, found.nlink());
+            (entry.file_name().into_string().unwrap(), what)
+        });
+        seen.collect::<BTreeMap<_, _>>()
+    };
+    for name in ["changed", "grown", "linked", "moved", "over", "removed"] {
+        fs::write(at(name), "abc").unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    assert_eq!(list().len(), 6);
+    assert_eq!(list().len(), 6);
+    fs::set_permissions(at("changed"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut grown = OpenOptions::new().append(true).open(at("grown")).unwrap();
+    grown.write_all(b"de").unwrap();
+    fs::hard_link(at("linked"), at("another")).unwrap();
+    fs::rename(at("moved"), at("over")).unwrap();
+    fs::remove_file(at("removed")).unwrap();
+    fs::write(at("removed"), "").unwrap();
+    fs::set_permissions(at("removed"), fs::Permissions::from_mode(0o640)).unwrap();
+    let expected = [
+        ("another", (3, 0o644, 2)),
+        ("changed", (3, 0o600, 1)),
+        ("grown", (5, 0o644, 1)),
+        ("linked", (3, 0o644, 2)),
+        ("over", (3, 0o644, 1)),
+        ("removed", (0, 0o640, 1)),
+    ];
+    let expected = BTreeMap::from(expected.map(|(name, what)| (name.to_owned(), what)));
+    assert_eq!(list(), expected);
+    drop(grown);
+    assert_eq!(list(), expected);
 }
 
 #[test]

@@ -112,6 +112,42 @@ fn a_name_that_is_not_there_is_looked_up_without_an_error() {
 }
 
 #[test]
+fn of_what_was_listed_lately_nothing_is_asked_again() {
+    const FILES: u64 = 20;
+    let volume = Volume::mounted();
+    for number in 0..FILES {
+        fs::write(volume.path(&format!("{number}")), "abc").unwrap();
+    }
+    // As `ls -l` does.
+    let list = || {
+        let mut seen = 0;
+        for entry in fs::read_dir(volume.mountpoint()).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(fs::symlink_metadata(&path).unwrap().len(), 3);
+            let acl = rustix::fs::lgetxattr(&path, c"system.posix_acl_access", &mut [0; 64][..]);
+            assert_eq!(acl, Err(Errno::NODATA));
+            seen += 1;
+        }
+        assert_eq!(seen, FILES);
+    };
+    list();
+    // fuser has no entries without attributes; with those the kernel forgets what it knows of ACLs.
+    let acls = if volume.transport() == "fuser" {
+        FILES
+    } else {
+        0
+    };
+    let requests = [
+        ("opendir", [1, 0, 0]),
+        ("lookup", [0, 0, 0]),
+        // Of the directory: that it is read changes its time of access.
+        ("getattr", [1, 0, 0]),
+        ("getxattr", [acls, acls, 0]),
+    ];
+    expect(&volume, &requests, list);
+}
+
+#[test]
 fn the_bytes_of_reads_and_writes_are_those_of_their_content() {
     let volume = Volume::mounted();
     let requests = [

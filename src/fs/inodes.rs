@@ -13,6 +13,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::sync::{Mutex, RwLock};
 use rustix::fs::{OFlags, Stat};
@@ -105,6 +106,8 @@ pub struct Inode {
     /// The CMK of its data key, once known.
     pub key: Mutex<Option<KeyId>>,
     lookups: AtomicU64,
+    /// When a listing last told its attributes, in milliseconds since the table was made and one more; 0: none has.
+    listed: AtomicU64,
 }
 
 impl Inode {
@@ -173,6 +176,7 @@ struct Renumbered {
 /// All inodes the transport knows.
 #[derive(Debug)]
 pub struct Inodes {
+    start: Instant,
     root: Arc<Inode>,
     root_backing: BackingId,
     shards: Vec<Mutex<HashMap<NodeId, Arc<Inode>>>>,
@@ -204,9 +208,11 @@ impl Inodes {
             file: Mutex::default(),
             key: Mutex::default(),
             lookups: AtomicU64::new(1),
+            listed: AtomicU64::new(0),
         });
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self {
+            start: Instant::now(),
             root: inode,
             root_backing: BackingId::of(stat),
             shards,
@@ -313,6 +319,7 @@ impl Inodes {
                     file: Mutex::default(),
                     key: Mutex::default(),
                     lookups: AtomicU64::new(1),
+                    listed: AtomicU64::new(0),
                 });
                 shard.insert(node, Arc::clone(&inode));
                 return inode;
@@ -332,6 +339,26 @@ impl Inodes {
             drop(old);
         }
         known
+    }
+
+    /// A listing has told the transport the attributes of an inode, with a lookup counted.
+    pub fn was_listed(&self, node: NodeId) {
+        if let Some(inode) = self.shard(node).lock().get(&node) {
+            inode.listed.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a listing has done so less than `lately` ago.
+    pub fn is_listed(&self, inode: &Inode, lately: Duration) -> bool {
+        let listed = inode.listed.load(Ordering::Relaxed);
+        let ago = Duration::from_millis(self.now().saturating_sub(listed));
+        listed != 0 && ago < lately
+    }
+
+    /// Never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis())
+            .map_or(u64::MAX, |now| now.saturating_add(1))
     }
 
     /// The transport forgets `lookups` of the lookups it was answered.

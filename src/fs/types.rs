@@ -212,7 +212,8 @@ pub struct DirectoryEntry<'a> {
     pub kind: FileKind,
     /// Its name.
     pub name: &'a OsStr,
-    /// For `read_directory_plus`: its attributes, looked up (and counted as one lookup) for all but "." and "..".
+    /// For `read_directory_plus`: its attributes, looked up (and counted as one lookup) for all but "." and "..",
+    /// and what a listing has told lately.
     pub attributes: Option<Attributes>,
     /// Its own CMK is withdrawn: neither the entry nor the attributes may be believed without asking.
     pub is_withdrawn: bool,

@@ -38,43 +38,54 @@ fn parse(list: &str) -> Option<Vec<usize>> {
     Some(numbers)
 }
 
-/// Where a thread runs: on one processor, or on any that it was given.
+/// Those that the calling thread may run on.
+#[must_use]
+pub fn given() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap_or_else(|error| {
+        log::debug!("the system does not say where a thread may run: {error}");
+        CpuSet::new()
+    });
+    let numbers = 0..CpuSet::MAX_CPU;
+    numbers.filter(|number| set.is_set(*number)).collect()
+}
+
+/// Where the calling thread runs: on one processor, or on any that it was given.
 #[derive(Debug)]
 pub struct Seat {
-    own: CpuSet,
-    any: CpuSet,
-    is_own: bool,
+    given: Vec<usize>,
+    own: Option<usize>,
+}
+
+impl Default for Seat {
+    fn default() -> Self {
+        Self {
+            given: given(),
+            own: None,
+        }
+    }
 }
 
 impl Seat {
-    /// Has this thread run on `processor`, where it may: it may not on one that is offline, or that its process was kept from.
+    /// The processors it may be on.
     #[must_use]
-    pub fn take(processor: usize) -> Self {
-        let any = rustix::thread::sched_getaffinity(None).unwrap_or_else(|error| {
-            log::debug!("the system does not say where a thread may run: {error}");
-            CpuSet::new()
-        });
-        let mut own = CpuSet::new();
-        if processor < CpuSet::MAX_CPU && any.is_set(processor) {
-            own.set(processor);
-        }
-        let mut seat = Self {
-            own,
-            any,
-            is_own: false,
-        };
-        seat.sit(true);
-        seat
+    pub fn given(&self) -> &[usize] {
+        &self.given
     }
 
-    /// Has the thread run on its own processor from now on, or on any.
-    pub fn sit(&mut self, own: bool) {
-        if own == self.is_own || self.own.count() == 0 {
+    /// Has the thread run on this processor from now on, or on any for `None`. It stays where it is where it may not: on one
+    /// that is offline, or that its process was kept from.
+    pub fn sit(&mut self, own: Option<usize>) {
+        let may = own.is_none_or(|own| self.given.contains(&own));
+        if own == self.own || !may {
             return;
         }
-        let processors = if own { &self.own } else { &self.any };
-        match rustix::thread::sched_setaffinity(None, processors) {
-            Ok(()) => self.is_own = own,
+        let mut set = CpuSet::new();
+        match own {
+            Some(own) => set.set(own),
+            None => self.given.iter().for_each(|number| set.set(*number)),
+        }
+        match rustix::thread::sched_setaffinity(None, &set) {
+            Ok(()) => self.own = own,
             // Its processor may have gone offline, and come again.
             Err(error) => log::debug!("a thread cannot change its processors: {error}"),
         }
@@ -101,23 +112,23 @@ mod tests {
 
     #[test]
     fn a_thread_sits_on_its_processor_or_on_any_it_was_given() {
-        let allowed = || rustix::thread::sched_getaffinity(None).unwrap();
-        let given = allowed();
-        let first = (0..CpuSet::MAX_CPU).find(|number| given.is_set(*number));
-        let mut seat = Seat::take(first.unwrap());
-        assert_eq!(allowed().count(), 1);
-        assert!(allowed().is_set(first.unwrap()));
-        assert_eq!(may_use_all(), online().len() == 1);
-        seat.sit(false);
-        assert_eq!(allowed(), given);
-        seat.sit(true);
-        assert_eq!(allowed().count(), 1);
-        // Kept from all but that one, it does not go elsewhere.
-        let elsewhere = (0..CpuSet::MAX_CPU).find(|number| !given.is_set(*number));
-        let mut seat = Seat::take(elsewhere.unwrap());
-        seat.sit(false);
-        seat.sit(true);
-        assert_eq!(allowed().count(), 1);
-        assert!(allowed().is_set(first.unwrap()));
+        let all = given();
+        let mut seat = Seat::default();
+        assert_eq!(seat.given(), all);
+        for own in all.iter().copied() {
+            seat.sit(Some(own));
+            assert_eq!(given(), [own]);
+            assert_eq!(may_use_all(), online().len() == 1);
+        }
+        seat.sit(None);
+        assert_eq!(given(), all);
+        // Kept from all but one, it does not go elsewhere.
+        seat.sit(Some(all[0]));
+        let mut kept = Seat::default();
+        let elsewhere = (0..CpuSet::MAX_CPU).find(|number| *number != all[0]);
+        for own in [elsewhere, Some(all[0]), None] {
+            kept.sit(own);
+            assert_eq!(given(), [all[0]]);
+        }
     }
 }

@@ -74,6 +74,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("readdir, each entry", "aead 1", SAME),
     ("readdirplus of an empty directory", "open 1, list 2, seek 1", SAME),
     ("readdirplus, each entry", "stat 1; aead 1", SAME),
+    ("readdirplus, each entry told lately", "aead 1", SAME),
 ];
 
 const SAME: &str = "=";

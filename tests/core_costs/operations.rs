@@ -204,15 +204,16 @@ fn rename(fs: &FileSystem, old: &str, new: &str) {
 }
 
 /// opendir, as many readdir as it takes, closedir. How many entries there were.
-fn list(fs: &FileSystem, node: NodeId, plus: bool) -> usize {
+fn list(fs: &FileSystem, node: NodeId, plus: Option<Duration>) -> usize {
     let handle = fs.open_directory(node).unwrap();
     let mut count = 0;
     let mut receive = |_: cmkfs::fs::DirectoryEntry<'_>| {
         count += 1;
         Fill::Taken
     };
-    if plus {
-        fs.read_directory_plus(handle, 0, &mut receive).unwrap();
+    if let Some(lately) = plus {
+        fs.read_directory_plus(handle, 0, lately, &mut receive)
+            .unwrap();
     } else {
         fs.read_directory(handle, 0, &mut receive).unwrap();
     }
@@ -221,7 +222,7 @@ fn list(fs: &FileSystem, node: NodeId, plus: bool) -> usize {
 }
 
 /// What an entry adds to a listing of two, "." and "..".
-fn entry_of_listing(bed: &Bed, plus: bool) -> Cost {
+fn entry_of_listing(bed: &Bed, plus: Option<Duration>) -> Cost {
     let directory = bed.directory("d");
     list(&bed.fs, directory, plus);
     let base = bed.cost(|fs| assert_eq!(list(fs, directory, plus), 2));
@@ -232,6 +233,9 @@ fn entry_of_listing(bed: &Bed, plus: bool) -> Cost {
         let (found, opened) = made.unwrap();
         bed.fs.release(opened.handle);
         bed.settle(found.node);
+    }
+    if plus.is_some_and(|lately| !lately.is_zero()) {
+        list(&bed.fs, directory, plus);
     }
     let all = bed.cost(|fs| assert_eq!(list(fs, directory, plus), 102));
     all.of_each(&base, 100)
@@ -482,14 +486,19 @@ pub const OPERATIONS: &[Operation] = &[
     }),
     ("readdir of an empty directory", |bed| {
         let directory = bed.directory("d");
-        list(&bed.fs, directory, false);
-        bed.cost(|fs| list(fs, directory, false))
+        list(&bed.fs, directory, None);
+        bed.cost(|fs| list(fs, directory, None))
     }),
-    ("readdir, each entry", |bed| entry_of_listing(bed, false)),
+    ("readdir, each entry", |bed| entry_of_listing(bed, None)),
     ("readdirplus of an empty directory", |bed| {
         let directory = bed.directory("d");
-        list(&bed.fs, directory, true);
-        bed.cost(|fs| list(fs, directory, true))
+        list(&bed.fs, directory, Some(Duration::ZERO));
+        bed.cost(|fs| list(fs, directory, Some(Duration::ZERO)))
     }),
-    ("readdirplus, each entry", |bed| entry_of_listing(bed, true)),
+    ("readdirplus, each entry", |bed| {
+        entry_of_listing(bed, Some(Duration::ZERO))
+    }),
+    ("readdirplus, each entry told lately", |bed| {
+        entry_of_listing(bed, Some(Duration::MAX))
+    }),
 ];

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use cmkfs::fs::backing::Backing;
 use cmkfs::fs::{
@@ -15,6 +16,9 @@ use rustix::io::Errno;
 use super::tree::{Answer, Mode, Range, Seen, Tree, assert_holes_are_zeros};
 use super::{TestVolume, WRITE, caller};
 use cmkfs::volume::Volume;
+
+/// Entries listed less than so long ago come without attributes.
+const LATELY: Duration = Duration::from_secs(30);
 
 const READ: OpenFlags = OpenFlags {
     write: false,
@@ -429,18 +433,22 @@ impl Tree for Direct {
             // Three at a time, so that listings are interrupted and go on.
             let before = offset;
             let mut room = 3;
-            let listed = answer(self.fs().read_directory_plus(handle, offset, &mut |entry| {
-                if room == 0 {
-                    return Fill::Full;
-                }
-                room -= 1;
-                offset = entry.next_offset;
-                if let Some(found) = entry.attributes {
-                    self.looked_up.borrow_mut().push(found.node);
-                }
-                names.push(String::from_utf8(entry.name.as_bytes().to_vec()).unwrap());
-                Fill::Taken
-            }));
+            let listed =
+                answer(
+                    self.fs()
+                        .read_directory_plus(handle, offset, LATELY, &mut |entry| {
+                            if room == 0 {
+                                return Fill::Full;
+                            }
+                            room -= 1;
+                            offset = entry.next_offset;
+                            if let Some(found) = entry.attributes {
+                                self.looked_up.borrow_mut().push(found.node);
+                            }
+                            names.push(String::from_utf8(entry.name.as_bytes().to_vec()).unwrap());
+                            Fill::Taken
+                        }),
+                );
             if listed.is_err() || offset == before {
                 break listed;
             }

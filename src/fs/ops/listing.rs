@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::sync::Mutex;
 use rustix::fs::{FileType, OFlags};
@@ -72,6 +73,14 @@ impl DirectoryHandle {
         Ok(())
     }
 
+    /// The object of an entry, as far as the backing directory tells.
+    fn backing(&self, entry: &RawEntry) -> BackingId {
+        BackingId {
+            device: self.inode.backing().device,
+            number: entry.number,
+        }
+    }
+
     fn fill(&self, backing: &Backing, stream: &mut Stream) -> Result<(), Errno> {
         stream.entries.clear();
         stream.next = 0;
@@ -127,10 +136,11 @@ impl FileSystem {
         offset: u64,
         receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
     ) -> FsResult<()> {
-        self.list(handle, offset, false, receive)
+        self.list(handle, offset, None, receive)
     }
 
-    /// As [`FileSystem::read_directory`], with attributes; every entry taken but "." and ".." counts as one lookup.
+    /// As [`FileSystem::read_directory`], with attributes, and every entry that has them and is taken counts as one lookup.
+    /// "." and ".." have none, nor those that a listing has told less than `lately` ago.
     ///
     /// # Errors
     /// Its key refused.
@@ -138,16 +148,17 @@ impl FileSystem {
         &self,
         handle: HandleId,
         offset: u64,
+        lately: Duration,
         receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
     ) -> FsResult<()> {
-        self.list(handle, offset, true, receive)
+        self.list(handle, offset, Some(lately), receive)
     }
 
     fn list(
         &self,
         handle: HandleId,
         offset: u64,
-        plus: bool,
+        plus: Option<Duration>,
         receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
     ) -> FsResult<()> {
         let handle = self.directories.get(handle)?;
@@ -178,7 +189,7 @@ impl FileSystem {
         handle: &DirectoryHandle,
         keys: &ObjectKeys,
         raw: &RawEntry,
-        plus: bool,
+        plus: Option<Duration>,
         receive: &mut dyn FnMut(DirectoryEntry<'_>) -> Fill,
     ) -> FsResult<Fill> {
         let next_offset = raw.next_position;
@@ -225,8 +236,11 @@ impl FileSystem {
             attributes,
             is_withdrawn,
         });
-        if fill == Fill::Full && attributes.is_some() {
-            self.inodes.forget(node, 1);
+        if attributes.is_some() {
+            match fill {
+                Fill::Taken => self.inodes.was_listed(node),
+                Fill::Full => self.inodes.forget(node, 1),
+            }
         }
         Ok(fill)
     }
@@ -236,11 +250,14 @@ impl FileSystem {
         &self,
         handle: &DirectoryHandle,
         raw: &RawEntry,
-        plus: bool,
+        plus: Option<Duration>,
     ) -> FsResult<Option<Found>> {
         let gone = |error: &crate::fs::FsError| error.errno() == Errno::NOENT;
-        if plus {
+        if let Some(lately) = plus {
             let _tree = self.tree.read();
+            if let Some(known) = self.is_known(handle, raw, lately) {
+                return Ok(Some(known));
+            }
             return match self.find_in(&handle.inode, handle.fd.as_fd(), &raw.name) {
                 Ok((inode, attributes)) => Ok(Some(Found {
                     node: attributes.node,
@@ -265,16 +282,34 @@ impl FileSystem {
                 Err(error) => return Err(error.into()),
             },
         };
-        let backing = BackingId {
-            device: handle.inode.backing().device,
-            number: raw.number,
-        };
         Ok(Some(Found {
-            node: self.inodes.number(backing),
+            node: self.inodes.number(handle.backing(raw)),
             kind,
             attributes: None,
             is_withdrawn: false,
         }))
+    }
+
+    /// An entry that the transport was told lately, by this name.
+    fn is_known(
+        &self,
+        handle: &DirectoryHandle,
+        raw: &RawEntry,
+        lately: Duration,
+    ) -> Option<Found> {
+        let inode = self.inodes.find(handle.backing(raw))?;
+        let is_here = {
+            let place = inode.place.read();
+            let parent = place.parent.as_ref();
+            place.name == raw.name && parent.is_some_and(|at| Arc::ptr_eq(at, &handle.inode))
+        };
+        let is_known = is_here && self.inodes.is_listed(&inode, lately);
+        (is_known && self.check_own_key(&inode).is_ok()).then(|| Found {
+            node: inode.node,
+            kind: inode.kind,
+            attributes: None,
+            is_withdrawn: false,
+        })
     }
 
     /// The plaintext name behind a backing name; `None` for what is not an object's. A name that was tampered with is

@@ -138,6 +138,12 @@ impl Opcode {
         matches!(self, Self::READ | Self::READDIR | Self::READDIRPLUS)
     }
 
+    /// Whoever caused it may be waiting for the reply.
+    #[must_use]
+    pub const fn is_awaited(self) -> bool {
+        self.needs_reply() && !matches!(self, Self::RELEASE | Self::RELEASEDIR)
+    }
+
     /// The kernel waits for a reply.
     #[must_use]
     pub const fn needs_reply(self) -> bool {

@@ -7,6 +7,9 @@ use rustix::io::Errno;
 use super::service::{Answer, VALID};
 use crate::fs::{DirectoryEntry, Fill, FsResult, HandleId, NodeId};
 
+/// So long after a listing the kernel has most of an entry's attributes still, and for some time to come.
+pub const LATELY: Duration = Duration::from_secs(VALID.as_secs() / 2);
+
 /// How long the kernel may believe an entry of a listing with attributes.
 #[must_use]
 pub fn validity(entry: &DirectoryEntry<'_>) -> Duration {
@@ -47,7 +50,8 @@ impl Answer<'_> {
         })
     }
 
-    /// READDIRPLUS: the same, with attributes.
+    /// READDIRPLUS: the same, with attributes; without where the kernel was told them `lately` and need not hear them again:
+    /// it would ask for each entry's ACLs again, too.
     ///
     /// # Errors
     /// The errno to answer with.
@@ -56,11 +60,12 @@ impl Answer<'_> {
         node: NodeId,
         handle: HandleId,
         offset: u64,
+        lately: Duration,
         receive: &mut dyn FnMut(&DirectoryEntry<'_>) -> Fill,
     ) -> Result<(), Errno> {
         let fs = &self.service.fs;
         self.list(node, receive, |receive| {
-            fs.read_directory_plus(handle, offset, receive)
+            fs.read_directory_plus(handle, offset, lately, receive)
         })
     }
 

@@ -32,7 +32,7 @@ use crate::fs::NodeId;
 use crate::volume::Volume;
 
 pub use attributes::Xattr;
-pub use directories::validity;
+pub use directories::{LATELY, validity};
 pub use notify::Notifier;
 pub use service::{Answer, MAX_BACKGROUND, MAX_WRITE, Service, VALID};
 pub use writeback::WriteBack;

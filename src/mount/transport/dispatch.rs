@@ -9,7 +9,7 @@ use crate::mount::protocol::{
     Header, Immutable, IntoBytes, Listing, Request, SetattrRequest, decode,
 };
 use crate::mount::session::convert::permissions;
-use crate::mount::session::{Answer, Service, VALID, Xattr, validity};
+use crate::mount::session::{Answer, LATELY, Service, VALID, Xattr, validity};
 use crate::mount::stats::Operation;
 
 /// Longest answer of fixed length, in bytes: that to STATX.
@@ -141,8 +141,8 @@ pub(super) fn fill<'a>(
         }) => {
             let answer = service.begin(Operation::Readdirplus);
             let mut listing = Listing::new(room(buffer, size));
-            let result = answer.readdirplus(node, handle, offset, &mut |entry| {
-                // Of "." and ".." the kernel counts no lookup, so it gets none.
+            let result = answer.readdirplus(node, handle, offset, LATELY, &mut |entry| {
+                // Of entries without attributes the kernel counts no lookup, and goes on with what it knows of them.
                 let plus = reply::entry(entry.attributes.as_ref(), validity(entry));
                 let (node, next) = (entry.node, entry.next_offset);
                 taken(listing.entry_plus(&plus, node, next, entry.kind, entry.name))

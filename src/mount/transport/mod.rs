@@ -1,14 +1,17 @@
 //! How requests come from the kernel and answers go back: three ways to the same [`session`](super::session).
 //!
 //! [`choice`] which of them · [`uring`] rings · [`device`] a loop of our own on /dev/fuse · [`library`] fuser ·
-//! [`handshake`] INIT · [`dispatch`] from a request to the session's method · [`workers`] threads.
+//! [`handshake`] INIT · [`dispatch`] from a request to the session's method · [`workers`] threads · [`company`] whether
+//! programs ask one at a time · [`handover`] where one goes on that is answered.
 //!
 //! fuser's own mounting and unmounting are never used: after somebody else has unmounted, its unmount hits whatever was
 //! mounted below. Every transport lives on a descriptor that `mount::mountpoint` got.
 
 mod choice;
+mod company;
 mod device;
 mod dispatch;
+mod handover;
 mod handshake;
 mod library;
 mod uring;
@@ -25,6 +28,7 @@ use super::holders;
 use super::mountpoint::Mounted;
 use super::session::Session;
 use crate::volume::Volume;
+use handover::Guard;
 use uring::Rings;
 use workers::Workers;
 
@@ -152,10 +156,13 @@ impl Connected {
             Link::Own { device, rings } => (device, rings),
         };
         let workers = Arc::new(Workers::default());
-        device::start(Arc::clone(&device), Arc::clone(&service), &workers)?;
+        let guard = Arc::new(Guard::new());
+        let (watched, shared) = (Arc::clone(&guard), Arc::clone(&service));
+        workers.start_beside("cmkfs-guard", move || watched.watch())?;
+        device::start(Arc::clone(&device), shared, Arc::clone(&guard), &workers)?;
         if let Some(rings) = rings {
             let in_use = self.in_use;
-            uring::start(rings, device, service, &workers, move |refused| {
+            uring::start(rings, device, service, guard, &workers, move |refused| {
                 let reason = format!("the kernel took no ring: {refused}");
                 in_use.change(Choice::new(Kind::Device, reason));
             })?;

@@ -1,22 +1,32 @@
 //! The device transport: requests are read from `/dev/fuse` and answered there. Going to sleep and being woken costs more than
-//! most answers, so while requests come close together whoever reads goes on asking for a while before it sleeps.
+//! most answers, so while requests come close together whoever reads goes on asking for a while before it sleeps; and where
+//! one program asks for one thing after the other, whoever answers it does so on its processor.
 //!
-//! [`crew`] who reads and who rests · [`pace`] which requests take long · [`message`] requests and answers as bytes.
+//! [`crew`] who reads and who rests · [`pace`] which requests take long · [`affinity`] workers and programs on the same
+//! processor, [`whereabouts`] which one that is · [`message`] requests and answers as bytes.
 
+mod affinity;
 mod crew;
 mod message;
 mod pace;
+mod whereabouts;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::company::Company;
 use super::dispatch::{self, Outcome, Reply};
+use super::handover::Guard;
 use super::handshake;
 use super::workers::Workers;
+use parking_lot::Mutex;
+
 use crate::mount::protocol::{Header, Opcode, split};
 use crate::mount::session::Service;
+use affinity::Affinity;
 use crew::{Crew, Number};
 use message::{Buffers, Read};
 use pace::{Expected, Kind, Pace};
@@ -27,9 +37,6 @@ const SPIN: Duration = Duration::from_micros(100);
 const PAUSES: u32 = 16;
 /// Requests that came further apart, the time it takes to be woken included, are not worth it.
 const CLOSE: Duration = Duration::from_micros(200);
-/// So many requests are taken after one that was there already when it was asked for, before it is looked again whether any
-/// is: where several programs ask, all processors have enough to do, and another thread is called to help.
-const CROWD: u32 = 32;
 /// Threads that answer: enough that a few slow fsyncs do not keep everybody else waiting.
 const WORKERS: std::ops::RangeInclusive<usize> = 4..=16;
 
@@ -40,6 +47,11 @@ struct Device {
     service: Arc<Service>,
     crew: Crew,
     pace: Pace,
+    company: Mutex<Company>,
+    /// Who answered last.
+    last: AtomicUsize,
+    /// Over workers that stand back for those they answer.
+    guard: Arc<Guard>,
     /// With one processor there is nobody to come closer while we ask.
     may_spin: bool,
 }
@@ -51,6 +63,7 @@ struct Device {
 pub(super) fn start(
     device: Arc<OwnedFd>,
     service: Arc<Service>,
+    guard: Arc<Guard>,
     workers: &Workers,
 ) -> io::Result<()> {
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
@@ -60,6 +73,9 @@ pub(super) fn start(
         service,
         crew: Crew::new(size, processors.min(size)),
         pace: Pace::default(),
+        company: Mutex::default(),
+        last: AtomicUsize::new(0),
+        guard,
         may_spin: processors > 1,
     });
     for me in 0..shared.crew.size() {
@@ -70,39 +86,55 @@ pub(super) fn start(
     workers.start_beside("cmkfs-watch", move || shared.crew.watch())
 }
 
+/// What a worker knows of those who ask it.
+struct Askers<'a> {
+    ear: Ear,
+    /// The last request was there as soon as it was asked for.
+    was_there: bool,
+    affinity: Affinity<'a>,
+}
+
 impl Device {
     fn work(&self, me: Number, mut buffers: Buffers) -> io::Result<()> {
         let result = self.read_and_answer(me, &mut buffers);
         self.crew.end();
+        self.guard.end();
         result
     }
 
     fn read_and_answer(&self, me: Number, buffers: &mut Buffers) -> io::Result<()> {
-        let mut ear = Ear::default();
+        let mut askers = Askers {
+            ear: Ear::default(),
+            was_there: false,
+            affinity: Affinity::new(&self.guard),
+        };
         while self.crew.report(me) {
-            match self.next(me, buffers, &mut ear)? {
+            match self.next(me, buffers, &mut askers)? {
                 Read::Request(length) => {
-                    self.answer(me, buffers, length);
-                    ear.answered = Some(Instant::now());
+                    self.answer(me, buffers, length, &mut askers);
+                    askers.ear.answered = Some(Instant::now());
                 }
                 Read::Empty => {}
                 Read::End => return Ok(()),
+            }
+            if self.several_ask() || !self.crew.is_on_duty(me) {
+                askers.affinity.leave();
             }
         }
         Ok(())
     }
 
     /// The next request. Empty where another is on duty instead.
-    fn next(&self, me: Number, buffers: &mut Buffers, ear: &mut Ear) -> io::Result<Read> {
+    fn next(&self, me: Number, buffers: &mut Buffers, askers: &mut Askers<'_>) -> io::Result<Read> {
         let device = self.device.as_fd();
-        if ear.crowd == 0 && self.is_worth_waiting(device, ear)? {
-            // It was there before anybody asked: so there are several who ask.
-            ear.crowd = CROWD;
-        }
-        if ear.crowd > 0 {
-            ear.crowd -= 1;
+        if self.several_ask() {
             self.crew.call_help();
         } else {
+            askers.was_there = false;
+            if !askers.affinity.has_met() {
+                let was_there = self.wait_awake(device, &askers.ear)?;
+                askers.was_there = was_there && !askers.affinity.has_tried();
+            }
             self.crew.take_leave(me);
             if !self.crew.is_on_duty(me) {
                 return Ok(Read::Empty);
@@ -111,12 +143,12 @@ impl Device {
         self.crew.quiet();
         let read = buffers.read(device);
         self.crew.busy();
-        ear.heard(Instant::now());
+        askers.ear.heard(Instant::now());
         read
     }
 
-    /// Asks for a while whether a request is there. Says whether one was at once.
-    fn is_worth_waiting(&self, device: BorrowedFd<'_>, ear: &Ear) -> io::Result<bool> {
+    /// Asks for a while whether a request is there, where they come close together. Says whether one was at once.
+    fn wait_awake(&self, device: BorrowedFd<'_>, ear: &Ear) -> io::Result<bool> {
         if message::is_waiting(device)? {
             return Ok(true);
         }
@@ -131,7 +163,17 @@ impl Device {
         Ok(false)
     }
 
-    fn answer(&self, me: Number, buffers: &mut Buffers, length: usize) {
+    /// Whether several requests at once are to be answered, lately.
+    fn several_ask(&self) -> bool {
+        self.company.lock().roams()
+    }
+
+    /// Whether another request is waiting.
+    fn is_waiting(&self) -> bool {
+        message::is_waiting(self.device.as_fd()).unwrap_or(false)
+    }
+
+    fn answer(&self, me: Number, buffers: &mut Buffers, length: usize, askers: &mut Askers<'_>) {
         let (request, memory) = buffers.both(length);
         let Ok(header) = Header::decode(request) else {
             log::error!("the kernel sent {length} bytes that are no request");
@@ -143,11 +185,21 @@ impl Device {
             let malformed = Reply::Error(rustix::io::Errno::IO);
             return message::send(&self.device, header.unique, &malformed, &[]);
         };
-        let kind = Kind::new(header.opcode, dispatch::content_length(&header, arg0, rest));
+        let content = dispatch::content_length(&header, arg0, rest);
+        let mut waits = false;
+        if header.opcode.is_awaited() {
+            // One that was there before the last answer was out, or is while this one is waited for, is somebody else's.
+            let was_last = self.last.swap(me, Ordering::Relaxed) == me;
+            let is_alone = was_last && !askers.was_there && !self.is_waiting();
+            let mut company = self.company.lock();
+            company.is_best_at_home(is_alone, content);
+            waits = askers.ear.is_close && company.is_one_that_waits(content);
+        }
+        let kind = Kind::new(header.opcode, content);
         match self.pace.expect(kind) {
             Expected::Short => {}
             Expected::Long => {
-                if message::is_waiting(self.device.as_fd()).unwrap_or(false) {
+                if self.is_waiting() {
                     self.crew.hand_over(me);
                 }
             }
@@ -163,18 +215,21 @@ impl Device {
         let unique = header.unique;
         match outcome {
             Outcome::Said(reply, answer) => {
+                askers.affinity.begin(waits && self.crew.is_on_duty(me));
                 message::send(&self.device, unique, &reply, memory);
                 drop(answer);
+                askers.affinity.end(|| self.is_waiting());
             }
             Outcome::Waiting(answer, seek) => {
                 let (service, device) = (Arc::clone(&self.service), Arc::clone(&self.device));
+                askers.affinity.pass();
                 let begun = answer.hand_over();
                 self.service.after_write_back(move |waited| {
                     let answer = service.take_over(begun);
                     message::send(&device, unique, &seek.answer(&answer, waited), &[]);
                 });
             }
-            Outcome::Nothing => {}
+            Outcome::Nothing => askers.affinity.pass(),
         }
         self.crew.finish(me);
         self.pace.learn(kind, begun.elapsed());
@@ -189,8 +244,6 @@ impl Device {
 struct Ear {
     answered: Option<Instant>,
     is_close: bool,
-    /// Requests that are still taken without looking whether several programs ask.
-    crowd: u32,
 }
 
 impl Ear {

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
@@ -431,7 +431,9 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let answer = self.begin(Operation::Readdirplus);
-        let result = answer.readdirplus(node.0, directory.0, offset, &mut |entry| {
+        // fuser has no entries without attributes.
+        let lately = Duration::ZERO;
+        let result = answer.readdirplus(node.0, directory.0, offset, lately, &mut |entry| {
             let node = INodeNo(entry.node);
             let mut attributes = entry
                 .attributes

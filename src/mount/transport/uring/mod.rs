@@ -3,10 +3,8 @@
 //! INTERRUPT, and everything if the kernel gives the rings up) goes through the device transport, which runs beside.
 //!
 //! A worker has a ring with one entry: an entry of a worker that is busy would hold up the request that the kernel puts there.
-//! [`worker`] answers, on a processor that [`company`] chooses; [`spares`] step in for workers that wait for others.
+//! [`worker`] answers, on a processor that [`company`](super::company) chooses; [`spares`] step in for workers that wait for others.
 
-mod company;
-mod handover;
 mod spares;
 mod worker;
 
@@ -16,12 +14,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::handover::Guard;
 use super::workers::Workers;
 use crate::mount::processors;
 use crate::mount::protocol::ring::{self, Command};
 use crate::mount::session::{MAX_WRITE, Service};
 use crate::sys::ring::Ring;
-use handover::Guard;
 use spares::Spares;
 use worker::{Queue, Role, Shared};
 
@@ -41,8 +39,6 @@ pub(super) struct Rings {
     /// For each queue.
     queues: Vec<Vec<Ring>>,
     spare: Vec<Ring>,
-    /// Processors that are switched on.
-    online: usize,
 }
 
 /// Why there are none.
@@ -86,7 +82,6 @@ impl Rings {
         Ok(Self {
             queues: queues.collect::<Result<_, _>>()?,
             spare: make(SPARE)?,
-            online: online.len(),
         })
     }
 }
@@ -121,6 +116,7 @@ pub(super) fn start(
     rings: Rings,
     device: Arc<OwnedFd>,
     service: Arc<Service>,
+    guard: Arc<Guard>,
     workers: &Workers,
     given_up: impl Fn(Errno) + Send + Sync + 'static,
 ) -> io::Result<()> {
@@ -130,7 +126,7 @@ pub(super) fn start(
         service,
         queues: queues.map(|rings| Queue::new(rings.len())).collect(),
         spares: Spares::new(rings.spare.len()),
-        guard: Guard::new(rings.online),
+        guard,
         given_up: Box::new(given_up),
     });
     for (number, rings) in rings.queues.into_iter().enumerate() {
@@ -139,8 +135,6 @@ pub(super) fn start(
             workers.start(move || worker::work(&shared, number, Role::OfQueue(me), ring))?;
         }
     }
-    let watched = Arc::clone(&shared);
-    workers.start_beside("cmkfs-guard", move || watched.guard.watch())?;
     for (me, ring) in rings.spare.into_iter().enumerate() {
         let shared = Arc::clone(&shared);
         workers.start(move || match shared.spares.wait() {

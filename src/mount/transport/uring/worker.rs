@@ -9,16 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use super::company::Company;
 use super::errno;
-use super::handover::Guard;
 use super::spares::{Call, Spares};
 use crate::fs::NodeId;
 use crate::mount::processors::Seat;
-use crate::mount::protocol::Opcode;
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
+use crate::mount::transport::company::Company;
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
+use crate::mount::transport::handover::Guard;
 use crate::sys::ring::Ring;
 
 /// What the workers share.
@@ -28,7 +27,7 @@ pub(super) struct Shared {
     pub(super) queues: Vec<Queue>,
     pub(super) spares: Spares,
     /// Over workers that stand back for those they answer.
-    pub(super) guard: Guard,
+    pub(super) guard: Arc<Guard>,
     /// Hears when the kernel goes back to the device.
     pub(super) given_up: Box<dyn Fn(Errno) + Send + Sync>,
 }
@@ -83,7 +82,8 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         return Ok(());
     };
     let _leaving = Leaving { shared, place };
-    let mut seat = Seat::take(queue);
+    let mut seat = Seat::default();
+    seat.sit(Some(queue));
     let mut company = Company::default();
     let mut handover = shared.guard.worker();
     ring.enable()?;
@@ -133,7 +133,8 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         let was_last = place.last.swap(me.number(), Ordering::Relaxed) == me.number();
         let is_alone = was_last && !ring.has_come();
         handover.end(ring.is_coming());
-        seat.sit(company.is_best_at_home(is_alone, content));
+        let at_home = company.is_best_at_home(is_alone, content);
+        seat.sit(at_home.then_some(queue));
     }
 }
 
@@ -147,7 +148,6 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.place.counts.lock().workers -= 1;
         self.shared.spares.end();
-        self.shared.guard.end();
     }
 }
 
@@ -197,7 +197,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     Ok(Answered {
         commit,
         content: length.max(filled),
-        is_awaited: !matches!(header.opcode, Opcode::RELEASE | Opcode::RELEASEDIR),
+        is_awaited: header.opcode.is_awaited(),
         answer,
     })
 }

@@ -40,6 +40,11 @@ impl Company {
         !self.roams && content < LONG
     }
 
+    /// Whether several at once are at work.
+    pub(super) const fn roams(&self) -> bool {
+        self.roams
+    }
+
     /// Whether a request with so many bytes of content was one of a program that waits for one answer after the other.
     pub(super) const fn is_one_that_waits(&self, content: usize) -> bool {
         !self.roams && content < LONG

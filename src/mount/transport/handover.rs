@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rustix::thread::Pid;
 
+use crate::mount::processors;
 use crate::sys::scheduling::{self, Policy};
 
 /// A program that waits for one answer after the other takes less until it asks for the next.
@@ -58,8 +59,8 @@ struct Mark {
 }
 
 impl Guard {
-    /// For workers that may stand back, where threads of this process can, on so many processors.
-    pub(super) fn new(processors: usize) -> Self {
+    /// For workers that may stand back, where threads of this process can.
+    pub(super) fn new() -> Self {
         let state = if is_possible() { ASLEEP } else { OFF };
         Self {
             start: Instant::now(),
@@ -67,7 +68,7 @@ impl Guard {
             marks: Mutex::default(),
             woken: Condvar::new(),
             load: File::open(LOAD).ok(),
-            processors,
+            processors: processors::given().len(),
         }
     }
 
@@ -251,6 +252,11 @@ impl Handover<'_> {
         }
     }
 
+    /// Whether the worker stands back.
+    pub(super) const fn stands_back(&self) -> bool {
+        self.stands_back
+    }
+
     /// The answer has been sent; the next request is there already, or not.
     pub(super) fn end(&mut self, next_is_there: bool) {
         if !self.stands_back {
@@ -259,6 +265,13 @@ impl Handover<'_> {
         if self.was_prompt() && next_is_there {
             self.mark.since.store(self.guard.now(), Ordering::Release);
         } else {
+            self.come_back();
+        }
+    }
+
+    /// The worker turns to something else.
+    pub(super) fn leave(&mut self) {
+        if self.stands_back {
             self.come_back();
         }
     }
@@ -351,9 +364,10 @@ impl Trust {
     /// It asks before it tries so often.
     const TRIES: u32 = 256;
     /// So many answers are handed over in the ordinary way where others want the processors, and [`Trust::MORE`] times as many
-    /// where they do again before it was good [`Trust::LONGEST_REST`] times.
+    /// where they do again before it was good [`Trust::FORGIVEN`] times.
     const REST: u32 = 64;
     const MORE: u32 = 8;
+    const FORGIVEN: u32 = 1024;
     const LONGEST_REST: u32 = 8192;
 
     fn next(&mut self) -> Next {
@@ -363,7 +377,7 @@ impl Trust {
         }
         let asks = self.tried.is_multiple_of(Self::TRIES);
         self.tried += 1;
-        if self.tried == Self::LONGEST_REST {
+        if self.tried == Self::FORGIVEN {
             (self.tried, self.rested) = (0, 0);
         }
         if asks { Next::Asks } else { Next::Tries }
@@ -394,7 +408,7 @@ mod tests {
 
     /// A guard over the calling thread, which takes CAP_SYS_NICE.
     fn guard() -> Guard {
-        let guard = Guard::new(2);
+        let guard = Guard::new();
         assert_ne!(guard.state.load(Ordering::Acquire), OFF, "CAP_SYS_NICE?");
         guard
     }
@@ -498,7 +512,7 @@ mod tests {
             trust.rest();
         }
         assert_eq!(rests(&mut trust), Trust::LONGEST_REST);
-        for number in 1..Trust::LONGEST_REST {
+        for number in 1..Trust::FORGIVEN {
             let asks = number.is_multiple_of(Trust::TRIES);
             let expected = if asks { Next::Asks } else { Next::Tries };
             assert_eq!(trust.next(), expected);
@@ -512,7 +526,10 @@ mod tests {
         assert_eq!(wanting(b"0.20 0.18 0.12 3/80 11206\n"), Some(3));
         assert_eq!(wanting(b"0.20 0.18"), None);
         assert_eq!(wanting(b""), None);
-        let guard = Guard::new(1);
+        let guard = Guard {
+            processors: 1,
+            ..Guard::new()
+        };
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
