@@ -124,7 +124,7 @@ fn of_what_was_listed_lately_nothing_is_asked_again() {
         for entry in fs::read_dir(volume.mountpoint()).unwrap() {
             let path = entry.unwrap().path();
             assert_eq!(fs::symlink_metadata(&path).unwrap().len(), 3);
-            let acl = rustix::fs::lgetxattr(&path, c"system.posix_acl_access", &mut [0; 64][..]);
+            let acl = rustix::fs::lgetxattr(path, c"system.posix_acl_access", &mut [0; 64][..]);
             assert_eq!(acl, Err(Errno::NODATA));
             seen += 1;
         }
