@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -474,7 +474,8 @@ fn a_listing_again_shows_what_has_changed_since() {
         let seen = entries.map(|entry| {
             let entry = entry.unwrap();
             let found = fs::symlink_metadata(entry.path()).unwrap();
-            assert_eq!(entry.metadata().unwrap().ino(), found.ino());
+            assert_eq!(entry.ino(), found.ino());
+            assert_eq!(entry.file_type().unwrap(), found.file_type());
             let what = (found.len(), found.mode() & 0o777, found.nlink());
             (entry.file_name().into_string().unwrap(), what)
         });
@@ -484,8 +485,10 @@ fn a_listing_again_shows_what_has_changed_since() {
         fs::write(at(name), "abc").unwrap();
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o644)).unwrap();
     }
-    assert_eq!(list().len(), 6);
-    assert_eq!(list().len(), 6);
+    fs::create_dir_all(at("folder/inner")).unwrap();
+    symlink("changed", at("link")).unwrap();
+    assert_eq!(list().len(), 8);
+    assert_eq!(list().len(), 8);
     fs::set_permissions(at("changed"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut grown = OpenOptions::new().append(true).open(at("grown")).unwrap();
     grown.write_all(b"de").unwrap();
@@ -497,7 +500,9 @@ fn a_listing_again_shows_what_has_changed_since() {
     let expected = [
         ("another", (3, 0o644, 2)),
         ("changed", (3, 0o600, 1)),
+        ("folder", list()["folder"]),
         ("grown", (5, 0o644, 1)),
+        ("link", (7, 0o777, 1)),
         ("linked", (3, 0o644, 2)),
         ("over", (3, 0o644, 1)),
         ("removed", (0, 0o640, 1)),

@@ -115,9 +115,12 @@ fn a_name_that_is_not_there_is_looked_up_without_an_error() {
 fn of_what_was_listed_lately_nothing_is_asked_again() {
     const FILES: u64 = 20;
     let volume = Volume::mounted();
-    for number in 0..FILES {
-        fs::write(volume.path(&format!("{number}")), "abc").unwrap();
-    }
+    // What is closed after a listing is told again by the next.
+    expect(&volume, &[("release", [FILES, 0, 0])], || {
+        for number in 0..FILES {
+            fs::write(volume.path(format!("{number}")), "abc").unwrap();
+        }
+    });
     // As `ls -l` does.
     let list = || {
         let mut seen = 0;

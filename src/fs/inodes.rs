@@ -106,7 +106,8 @@ pub struct Inode {
     /// The CMK of its data key, once known.
     pub key: Mutex<Option<KeyId>>,
     lookups: AtomicU64,
-    /// When a listing last told its attributes, in milliseconds since the table was made and one more; 0: none has.
+    /// When a listing last told its attributes, in milliseconds since the table was made and one more; 0: none has since it
+    /// was opened or closed last, which makes the transport ask for some of them.
     listed: AtomicU64,
 }
 
@@ -138,6 +139,11 @@ impl Inode {
         self.directory.remember_descriptor(&opened);
         core.descriptors.keep(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// It is opened or closed.
+    pub fn forget_listing(&self) {
+        self.listed.store(0, Ordering::Relaxed);
     }
 
     /// Notes the CMK of its open file, which may change: so it is asked with the note in hand.

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Barrier;
 
+use cmkfs::sys::scheduling::Policy;
 use rustix::fs::SeekFrom;
 
 use super::common::daemon::Figures;
@@ -98,6 +99,42 @@ fn a_load_leaves_no_descriptor_handle_or_thread_behind() {
             Figures::of(&volume).descriptors <= before.descriptors
         });
         assert!(threads(&volume) <= threads_before, "{transport}");
+    }
+}
+
+/// Where the threads of a process may run, and how they are ranked.
+fn threads(process: u32) -> Vec<(String, Option<Policy>)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let told = tasks.filter_map(|task| {
+        let task = task.unwrap().path();
+        let status = fs::read_to_string(task.join("status")).ok()?;
+        let (_, rest) = status.split_once("Cpus_allowed_list:")?;
+        let allowed = rest.lines().next()?.trim().to_owned();
+        let stat = fs::read_to_string(task.join("stat")).ok()?;
+        // The second field may have spaces in it.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let policy: i32 = rest.split_whitespace().nth(38)?.parse().ok()?;
+        let mut policies = [Policy::Other, Policy::Idle].into_iter();
+        Some((allowed, policies.find(|one| one.number() == policy)))
+    });
+    told.collect()
+}
+
+#[test]
+fn who_waits_for_nobody_in_particular_may_be_woken_on_any_processor() {
+    let volume = mounted("device");
+    let daemon = volume.daemon().unwrap();
+    let before = threads(daemon);
+    let (anywhere, _) = before.first().unwrap();
+    for round in 0..3 {
+        for number in 0..5_000 {
+            let absent = volume.path(format!("{round} {number}"));
+            absent.metadata().unwrap_err();
+        }
+        eventually("all threads are as they were", || {
+            let mut now = threads(daemon).into_iter();
+            now.all(|(allowed, policy)| allowed == *anywhere && policy == Some(Policy::Other))
+        });
     }
 }
 

@@ -39,6 +39,7 @@ impl FileSystem {
         }
         let inode = self.inodes.get(node)?;
         let file = self.acquire(&inode, flags.write || flags.truncate)?;
+        inode.forget_listing();
         let handle = FileHandle {
             inode,
             file,
@@ -258,6 +259,7 @@ impl FileSystem {
     }
 
     fn release_file(&self, handle: &FileHandle) {
+        handle.inode.forget_listing();
         let mut slot = handle.inode.file.lock();
         slot.handles = slot.handles.saturating_sub(1);
         slot.writers = slot.writers.saturating_sub(handle.counts_as_writer.into());

@@ -119,6 +119,7 @@ impl FileSystem {
             .core
             .backing
             .open(&directory, c".", OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        inode.forget_listing();
         Ok(self.directories.insert(DirectoryHandle {
             inode,
             stream: Mutex::default(),
@@ -238,6 +239,8 @@ impl FileSystem {
         });
         if attributes.is_some() {
             match fill {
+                // What is withdrawn is not believed for a moment.
+                Fill::Taken if is_withdrawn => {}
                 Fill::Taken => self.inodes.was_listed(node),
                 Fill::Full => self.inodes.forget(node, 1),
             }
@@ -290,7 +293,7 @@ impl FileSystem {
         }))
     }
 
-    /// An entry that the transport was told lately, by this name.
+    /// An entry of whose object a listing told the transport lately, and which has this name.
     fn is_known(
         &self,
         handle: &DirectoryHandle,
@@ -301,7 +304,9 @@ impl FileSystem {
         let is_here = {
             let place = inode.place.read();
             let parent = place.parent.as_ref();
-            place.name == raw.name && parent.is_some_and(|at| Arc::ptr_eq(at, &handle.inode))
+            place.pin.is_none()
+                && place.name == raw.name
+                && parent.is_some_and(|at| Arc::ptr_eq(at, &handle.inode))
         };
         let is_known = is_here && self.inodes.is_listed(&inode, lately);
         (is_known && self.check_own_key(&inode).is_ok()).then(|| Found {
@@ -334,6 +339,7 @@ impl FileSystem {
     /// The handle is closed.
     pub fn release_directory(&self, handle: HandleId) {
         if let Some(handle) = self.directories.remove(handle).and_then(Arc::into_inner) {
+            handle.inode.forget_listing();
             self.inodes.let_go(handle.inode);
         }
     }

@@ -21,7 +21,7 @@ const NEEDED: CapabilitySet = CapabilitySet::empty()
     .union(CapabilitySet::MKNOD)
     // Memory that stays out of swap, beyond RLIMIT_MEMLOCK.
     .union(CapabilitySet::IPC_LOCK)
-    // Workers that stand back for the programs they answer, and come back (`transport::uring`). Of the rest, the filter of
+    // Workers that stand back for the programs they answer, and come back (`transport::handover`). Of the rest, the filter of
     // system calls leaves that it could make others stand back, too.
     .union(CapabilitySet::SYS_NICE)
     // `security.capability`.

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 use super::service::{Answer, VALID};
 use crate::fs::{DirectoryEntry, Fill, FsResult, HandleId, NodeId};
 
-/// So long after a listing the kernel has most of an entry's attributes still, and for some time to come.
+/// So long after a listing the kernel has an entry's attributes still, and for some time to come, unless it was opened or
+/// closed meanwhile.
 pub const LATELY: Duration = Duration::from_secs(VALID.as_secs() / 2);
 
 /// How long the kernel may believe an entry of a listing with attributes.

@@ -25,6 +25,7 @@ pub(super) struct Company {
 
 impl Company {
     /// Takes note of a request with so many bytes of content, and says whether the next is best answered at home.
+    #[must_use]
     pub(super) fn is_best_at_home(&mut self, is_alone: bool, content: usize) -> bool {
         self.others = if is_alone {
             self.others.saturating_sub(1)

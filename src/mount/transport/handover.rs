@@ -113,7 +113,7 @@ impl Guard {
         }
     }
 
-    /// The mount is gone, or its rings are.
+    /// The mount is gone.
     pub(super) fn end(&self) {
         let _marks = self.marks.lock();
         self.state.store(OFF, Ordering::Release);
@@ -134,6 +134,10 @@ impl Guard {
         let is_on = self.change(ASLEEP, IN_USE) || self.state.load(Ordering::Acquire) != OFF;
         self.woken.notify_all();
         is_on
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OFF
     }
 
     /// Whether others want as many processors as there are; with fewer, one is left for them that is not the calling thread's.
@@ -252,6 +256,11 @@ impl Handover<'_> {
         }
     }
 
+    /// Whether the next answers are handed over in the ordinary way, because others want the processors.
+    pub(super) const fn rests(&self) -> bool {
+        self.trust.rest > 0
+    }
+
     /// Whether the worker stands back.
     pub(super) const fn stands_back(&self) -> bool {
         self.stands_back
@@ -295,7 +304,14 @@ impl Handover<'_> {
             return;
         }
         match scheduling::set_policy(None, Policy::Idle) {
-            Ok(()) => self.stands_back = true,
+            Ok(()) => {
+                self.stands_back = true;
+                // It was called before it had gone, or nobody will call any more.
+                let was_called = self.mark.was_called.load(Ordering::Acquire);
+                if was_called || self.guard.has_ended() {
+                    self.come_back();
+                }
+            }
             Err(error) => {
                 log::debug!("a worker cannot stand back: {error}");
                 self.mark.since.store(0, Ordering::Release);

@@ -32,6 +32,11 @@ impl<'a> Affinity<'a> {
         self.has_met
     }
 
+    /// Whether the worker stands back now.
+    pub(super) const fn stands_back(&self) -> bool {
+        self.handover.stands_back()
+    }
+
     /// Whether the worker stood back when it handed the last answer over.
     pub(super) const fn has_tried(&self) -> bool {
         self.has_tried
@@ -44,13 +49,14 @@ impl<'a> Affinity<'a> {
         } else {
             None
         };
-        self.handover.begin(place.is_some());
-        // To sit where the program is and not to stand back would send it away.
         if let Some(place) = place
-            && self.handover.stands_back()
+            && !self.handover.rests()
         {
             self.seat.sit(Some(self.seat.given()[place]));
-        } else if waits {
+        }
+        self.handover.begin(place.is_some());
+        // To sit where the program is and not to stand back would send it away.
+        if waits && !self.handover.stands_back() {
             self.seat.sit(None);
         }
     }

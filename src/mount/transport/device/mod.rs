@@ -25,7 +25,7 @@ use super::workers::Workers;
 use parking_lot::Mutex;
 
 use crate::mount::protocol::{Header, Opcode, split};
-use crate::mount::session::Service;
+use crate::mount::session::{Answer, Service};
 use affinity::Affinity;
 use crew::{Crew, Number};
 use message::{Buffers, Read};
@@ -35,7 +35,8 @@ use pace::{Expected, Kind, Pace};
 const SPIN: Duration = Duration::from_micros(100);
 /// Rests of the processor between two questions: the device's lock is for the askers too.
 const PAUSES: u32 = 16;
-/// Requests that came further apart, the time it takes to be woken included, are not worth it.
+/// Requests that came further apart are not worth it, the time included that it takes to be woken; not the time for which a
+/// worker stood back.
 const CLOSE: Duration = Duration::from_micros(200);
 /// Threads that answer: enough that a few slow fsyncs do not keep everybody else waiting.
 const WORKERS: std::ops::RangeInclusive<usize> = 4..=16;
@@ -89,7 +90,9 @@ pub(super) fn start(
 /// What a worker knows of those who ask it.
 struct Askers<'a> {
     ear: Ear,
-    /// The last request was there as soon as it was asked for.
+    /// Somebody waited for the last answer.
+    were_awaited: bool,
+    /// The request after it was there as soon as it was asked for.
     was_there: bool,
     affinity: Affinity<'a>,
 }
@@ -105,6 +108,7 @@ impl Device {
     fn read_and_answer(&self, me: Number, buffers: &mut Buffers) -> io::Result<()> {
         let mut askers = Askers {
             ear: Ear::default(),
+            were_awaited: false,
             was_there: false,
             affinity: Affinity::new(&self.guard),
         };
@@ -127,13 +131,18 @@ impl Device {
     /// The next request. Empty where another is on duty instead.
     fn next(&self, me: Number, buffers: &mut Buffers, askers: &mut Askers<'_>) -> io::Result<Read> {
         let device = self.device.as_fd();
+        askers.was_there = false;
         if self.several_ask() {
             self.crew.call_help();
         } else {
-            askers.was_there = false;
             if !askers.affinity.has_met() {
-                let was_there = self.wait_awake(device, &askers.ear)?;
-                askers.was_there = was_there && !askers.affinity.has_tried();
+                let heard = self.wait_awake(device, &askers.ear)?;
+                if heard == Heard::Nothing {
+                    // Whoever asks next may be anywhere, and this processor another's.
+                    askers.affinity.leave();
+                }
+                let tells = askers.were_awaited && !askers.affinity.has_tried();
+                askers.was_there = heard == Heard::AtOnce && tells;
             }
             self.crew.take_leave(me);
             if !self.crew.is_on_duty(me) {
@@ -147,20 +156,23 @@ impl Device {
         read
     }
 
-    /// Asks for a while whether a request is there, where they come close together. Says whether one was at once.
-    fn wait_awake(&self, device: BorrowedFd<'_>, ear: &Ear) -> io::Result<bool> {
+    /// Asks for a while whether a request is there, where they come close together.
+    fn wait_awake(&self, device: BorrowedFd<'_>, ear: &Ear) -> io::Result<Heard> {
         if message::is_waiting(device)? {
-            return Ok(true);
+            return Ok(Heard::AtOnce);
         }
         if self.may_spin && ear.is_close {
             let until = Instant::now() + SPIN;
-            while Instant::now() < until && !message::is_waiting(device)? {
+            while Instant::now() < until {
+                if message::is_waiting(device)? {
+                    return Ok(Heard::Later);
+                }
                 for _ in 0..PAUSES {
                     std::hint::spin_loop();
                 }
             }
         }
-        Ok(false)
+        Ok(Heard::Nothing)
     }
 
     /// Whether several requests at once are to be answered, lately.
@@ -187,26 +199,35 @@ impl Device {
         };
         let content = dispatch::content_length(&header, arg0, rest);
         let mut waits = false;
-        if header.opcode.is_awaited() {
+        askers.were_awaited = header.opcode.is_awaited();
+        if askers.were_awaited {
             // One that was there before the last answer was out, or is while this one is waited for, is somebody else's.
             let was_last = self.last.swap(me, Ordering::Relaxed) == me;
             let is_alone = was_last && !askers.was_there && !self.is_waiting();
-            let mut company = self.company.lock();
-            company.is_best_at_home(is_alone, content);
-            waits = askers.ear.is_close && company.is_one_that_waits(content);
+            let is_at_home = self.company.lock().is_best_at_home(is_alone, content);
+            waits = askers.ear.is_close && is_at_home;
+            if !is_at_home {
+                askers.affinity.leave();
+            }
         }
         let kind = Kind::new(header.opcode, content);
         match self.pace.expect(kind) {
             Expected::Short => {}
             Expected::Long => {
                 if self.is_waiting() {
+                    askers.affinity.leave();
                     self.crew.hand_over(me);
                 }
             }
-            Expected::VeryLong => self.crew.hand_over(me),
+            Expected::VeryLong => {
+                askers.affinity.leave();
+                self.crew.hand_over(me);
+            }
         }
         let begun = Instant::now();
         self.crew.begin(me, begun);
+        // What a program does while the worker stands back is none of it.
+        let mut took = None;
         let outcome = if header.opcode.fills_buffer() {
             dispatch::fill(&self.service, &header, arg0, memory)
         } else {
@@ -216,6 +237,10 @@ impl Device {
         match outcome {
             Outcome::Said(reply, answer) => {
                 askers.affinity.begin(waits && self.crew.is_on_duty(me));
+                if askers.affinity.stands_back() {
+                    took = Some(begun.elapsed());
+                    answer.iter().for_each(Answer::stop_the_clock);
+                }
                 message::send(&self.device, unique, &reply, memory);
                 drop(answer);
                 askers.affinity.end(|| self.is_waiting());
@@ -232,11 +257,20 @@ impl Device {
             Outcome::Nothing => askers.affinity.pass(),
         }
         self.crew.finish(me);
-        self.pace.learn(kind, begun.elapsed());
+        self.pace
+            .learn(kind, took.unwrap_or_else(|| begun.elapsed()));
         if matches!(header.opcode, Opcode::FORGET | Opcode::BATCH_FORGET) {
             self.service.rest_from_forgets();
         }
     }
+}
+
+/// When a request was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    AtOnce,
+    Later,
+    Nothing,
 }
 
 /// How close together requests come, as one worker hears them.
