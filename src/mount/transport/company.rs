@@ -2,8 +2,8 @@
 //!
 //! On the processor that asks, where a program waits for one answer after the other: no other processor has to be woken. On
 //! any, where the program goes on meanwhile, as it does when the kernel reads ahead or writes back for it (long requests), or
-//! when it has many at once (requests that other workers have too: of workers that wait the kernel takes the one that came
-//! last, so one program that waits always has the same).
+//! when it has many at once (requests that other workers have too: of workers that wait at a ring the kernel takes the one that
+//! came last, so one program that waits always has the same; the device has one such account for all its workers).
 
 /// Bytes of content from which on a request is long.
 const LONG: usize = 128 << 10;

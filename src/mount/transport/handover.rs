@@ -136,6 +136,7 @@ impl Guard {
         is_on
     }
 
+    /// Or has never begun.
     fn has_ended(&self) -> bool {
         self.state.load(Ordering::Acquire) == OFF
     }
@@ -256,9 +257,9 @@ impl Handover<'_> {
         }
     }
 
-    /// Whether the next answers are handed over in the ordinary way, because others want the processors.
-    pub(super) const fn rests(&self) -> bool {
-        self.trust.rest > 0
+    /// Whether it may at the next answer: not where threads of this process cannot, nor while others want the processors.
+    pub(super) fn may_stand_back(&self) -> bool {
+        self.trust.rest == 0 && !self.guard.has_ended()
     }
 
     /// Whether the worker stands back.
@@ -459,8 +460,10 @@ mod tests {
         handover.begin(true);
         drop(handover);
         assert_eq!(policy(), Policy::Other);
-        guard.end();
         let mut handover = guard.worker();
+        assert!(handover.may_stand_back());
+        guard.end();
+        assert!(!handover.may_stand_back());
         handover.trust = tries();
         handover.begin(true);
         assert_eq!(policy(), Policy::Other);

@@ -50,7 +50,7 @@ impl<'a> Affinity<'a> {
             None
         };
         if let Some(place) = place
-            && !self.handover.rests()
+            && self.handover.may_stand_back()
         {
             self.seat.sit(Some(self.seat.given()[place]));
         }
