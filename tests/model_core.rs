@@ -5,7 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::direct::Direct;
-use support::history::{Operation, histories_with_temporaries, run_on};
+use support::history::{Data, Operation, histories_with_temporaries, run_on};
 use support::posix::Posix;
 use support::tree::{Tree, snapshot};
 
@@ -14,6 +14,39 @@ fn plain_directory() -> (tempfile::TempDir, Posix) {
     let dir = tempfile::tempdir().unwrap();
     let tree = Posix::new(dir.path());
     (dir, tree)
+}
+
+/// What is left to do in the background when a file is closed is no change of it.
+#[test]
+fn a_file_keeps_the_time_it_is_given_while_it_is_sealed() {
+    let a = || String::from("a");
+    let write = || Operation::Write(a(), 0, Data::new(1, 300_000));
+    let set_time = || Operation::SetMtime(a(), 1_000_000_000, 5);
+    let create = || Operation::Create(a(), 0o600);
+    let cut = |size| Operation::Truncate(a(), size);
+    // Opened for writing, so that it is sealed.
+    let open = || [Operation::Hold(a()), Operation::ReleaseHeld];
+    for (killed, kept) in [
+        (vec![], vec![create(), write(), set_time()]),
+        (vec![], vec![create(), write(), cut(1), set_time()]),
+        (vec![], vec![create(), write(), cut(200_000), set_time()]),
+        (vec![create(), write()], vec![set_time()]),
+        (vec![create(), write(), write()], vec![set_time()]),
+        (vec![create(), write(), cut(1)], vec![set_time()]),
+    ] {
+        let mut core = Direct::new();
+        for operation in &killed {
+            run_on(&mut core, operation).unwrap();
+        }
+        core.remount_killed();
+        for operation in kept.iter().chain(&open()) {
+            run_on(&mut core, operation).unwrap();
+        }
+        let before = snapshot(&mut core);
+        assert_eq!(before["a"].mtime, Some((1_000_000_000, 5)));
+        core.remount();
+        assert_eq!(snapshot(&mut core), before, "{killed:?} {kept:?}");
+    }
 }
 
 proptest! {

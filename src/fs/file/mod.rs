@@ -336,25 +336,30 @@ impl Inner {
         Ok(core.backing.set_times(At::Fd(self.fd.as_fd()), &times)?)
     }
 
-    /// Runs `work`, which writes the header, on the backing file. What a write(2) changes besides is then as before: the
-    /// time of modification, setuid and setgid bits, file capabilities.
-    fn keeping_attributes(
+    /// Runs `work`, which writes to the backing file and changes no content. What a write(2) changes besides is then as
+    /// before, also where `work` failed: the time of modification, setuid and setgid bits, file capabilities.
+    fn keeping_attributes<T>(
         &mut self,
         core: &Core,
-        work: impl FnOnce(&mut Self) -> FsResult<()>,
-    ) -> FsResult<()> {
+        work: impl FnOnce(&mut Self) -> FsResult<T>,
+    ) -> FsResult<T> {
         let before = core.backing.stat(At::Fd(self.fd.as_fd()))?;
         let capabilities = core
             .backing
             .get_xattr(At::Fd(self.fd.as_fd()), CAPABILITIES);
-        work(self)?;
+        let done = work(self);
+        let kept = self.put_back(core, &before, capabilities.ok().as_deref());
+        done.and_then(|done| kept.map(|()| done))
+    }
+
+    fn put_back(&self, core: &Core, before: &Stat, capabilities: Option<&[u8]>) -> FsResult<()> {
         let at = At::Fd(self.fd.as_fd());
         if before.st_mode & 0o6000 != 0 {
             core.backing.set_mode(at, before.st_mode & 0o7777)?;
         }
-        if let Ok(capabilities) = capabilities {
+        if let Some(capabilities) = capabilities {
             core.backing
-                .set_xattr(at, CAPABILITIES, &capabilities, XattrFlags::empty())?;
+                .set_xattr(at, CAPABILITIES, capabilities, XattrFlags::empty())?;
         }
         let times = Timestamps {
             last_access: Timespec {

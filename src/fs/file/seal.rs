@@ -1,10 +1,12 @@
 //! Sealing: the clean header with the exact size, written when all that it speaks of is on the disk. docs/FORMAT.md,
 //! "Sealing".
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::OpenFile;
+use super::{Inner, OpenFile};
+use crate::crypto::object::ObjectKeys;
 use crate::format::header::SealedState;
 use crate::format::layout::{self, GROUP_BLOCKS, PAGE};
 use crate::format::slot::SLOT_LEN;
@@ -69,7 +71,8 @@ impl OpenFile {
                 return Ok(true);
             };
             let keys = object.keys(&core.ring)?;
-            self.tidy_tail(core, &mut inner, &keys)?;
+            // None of this is a change of content.
+            inner.keeping_attributes(core, |inner| self.tidy_tail(core, inner, &keys))?;
             if !inner.recovering {
                 return Ok(true);
             }
@@ -78,36 +81,54 @@ impl OpenFile {
                 return Ok(true);
             }
             let group = layout::group_of(block);
-            let mut slots = self.group(core, &inner, group)?;
-            for block in block..end.min((group + 1) * GROUP_BLOCKS) {
-                let index = layout::index_in_group(block);
-                let (old, _) = slots.get(index);
-                let (slot, sound) = self.settled_slot(core, &inner, &keys, block)?;
-                let length = usize::from(slot.current.length);
-                let is_short = length < layout::block_length(block, inner.size);
-                // What is refused is not sealed, or it would count as a hole.
-                let allowed = !is_short || inner.hole_allowed(block * PAGE + length as u64);
-                if !sound || !allowed {
-                    return Ok(false);
-                }
-                if slot.is_hole() {
-                    self.clear_page(core, &mut inner, block)?;
-                }
-                if slot != old {
-                    let mut bytes = [0; SLOT_LEN];
-                    slot.encode(&mut bytes);
-                    core.backing
-                        .write(inner.place(), &bytes, layout::slot_offset(block))?;
-                }
-                inner.found_holes |= is_short;
-                Arc::make_mut(&mut slots).set(index, slot);
+            let blocks = block..end.min((group + 1) * GROUP_BLOCKS);
+            let is_sound = inner
+                .keeping_attributes(core, |inner| self.settle_group(core, inner, &keys, blocks))?;
+            if !is_sound {
+                return Ok(false);
             }
-            self.slots.lock().insert(group, slots);
             block = (group + 1) * GROUP_BLOCKS;
             if block < end && give_up() {
                 return Ok(false);
             }
         }
+    }
+
+    /// The same for blocks of one group.
+    fn settle_group(
+        &self,
+        core: &Core,
+        inner: &mut Inner,
+        keys: &ObjectKeys,
+        blocks: Range<u64>,
+    ) -> FsResult<bool> {
+        let group = layout::group_of(blocks.start);
+        let mut slots = self.group(core, inner, group)?;
+        for block in blocks {
+            let index = layout::index_in_group(block);
+            let (old, _) = slots.get(index);
+            let (slot, sound) = self.settled_slot(core, inner, keys, block)?;
+            let length = usize::from(slot.current.length);
+            let is_short = length < layout::block_length(block, inner.size);
+            // What is refused is not sealed, or it would count as a hole.
+            let allowed = !is_short || inner.hole_allowed(block * PAGE + length as u64);
+            if !sound || !allowed {
+                return Ok(false);
+            }
+            if slot.is_hole() {
+                self.clear_page(core, inner, block)?;
+            }
+            if slot != old {
+                let mut bytes = [0; SLOT_LEN];
+                slot.encode(&mut bytes);
+                core.backing
+                    .write(inner.place(), &bytes, layout::slot_offset(block))?;
+            }
+            inner.found_holes |= is_short;
+            Arc::make_mut(&mut slots).set(index, slot);
+        }
+        self.slots.lock().insert(group, slots);
+        Ok(true)
     }
 
     /// Writes the clean seal if the file is still at `change`. The caller has put that on the disk.
