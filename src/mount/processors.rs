@@ -53,14 +53,26 @@ pub fn given() -> Vec<usize> {
 #[derive(Debug)]
 pub struct Seat {
     given: Vec<usize>,
-    own: Option<usize>,
+    place: Place,
+}
+
+/// Where a thread may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Place {
+    /// On any processor that it was given.
+    #[default]
+    Anywhere,
+    /// On this one.
+    At(usize),
+    /// On any but this one.
+    AwayFrom(usize),
 }
 
 impl Default for Seat {
     fn default() -> Self {
         Self {
             given: given(),
-            own: None,
+            place: Place::Anywhere,
         }
     }
 }
@@ -72,20 +84,24 @@ impl Seat {
         &self.given
     }
 
-    /// Has the thread run on this processor from now on, or on any for `None`. It stays where it is where it may not: on one
-    /// that is offline, or that its process was kept from.
-    pub fn sit(&mut self, own: Option<usize>) {
-        let may = own.is_none_or(|own| self.given.contains(&own));
-        if own == self.own || !may {
+    /// Has the thread run there from now on. It stays where it is where it may not: on a processor that is offline, or that
+    /// its process was kept from; and where there is no other.
+    pub fn sit(&mut self, place: Place) {
+        if place == self.place {
             return;
         }
+        let allowed = self.given.iter().filter(|number| match place {
+            Place::Anywhere => true,
+            Place::At(own) => **number == own,
+            Place::AwayFrom(other) => **number != other,
+        });
         let mut set = CpuSet::new();
-        match own {
-            Some(own) => set.set(own),
-            None => self.given.iter().for_each(|number| set.set(*number)),
+        allowed.for_each(|number| set.set(*number));
+        if set.count() == 0 {
+            return;
         }
         match rustix::thread::sched_setaffinity(None, &set) {
-            Ok(()) => self.own = own,
+            Ok(()) => self.place = place,
             // Its processor may have gone offline, and come again.
             Err(error) => log::debug!("a thread cannot change its processors: {error}"),
         }
@@ -116,18 +132,28 @@ mod tests {
         let mut seat = Seat::default();
         assert_eq!(seat.given(), all);
         for own in all.iter().copied() {
-            seat.sit(Some(own));
+            seat.sit(Place::At(own));
             assert_eq!(given(), [own]);
             assert_eq!(may_use_all(), online().len() == 1);
+            seat.sit(Place::AwayFrom(own));
+            let others = all.iter().copied().filter(|number| *number != own);
+            let others: Vec<_> = others.collect();
+            assert_eq!(given(), if others.is_empty() { vec![own] } else { others });
         }
-        seat.sit(None);
+        seat.sit(Place::Anywhere);
         assert_eq!(given(), all);
         // Kept from all but one, it does not go elsewhere.
-        seat.sit(Some(all[0]));
+        seat.sit(Place::At(all[0]));
         let mut kept = Seat::default();
         let elsewhere = (0..CpuSet::MAX_CPU).find(|number| *number != all[0]);
-        for own in [elsewhere, Some(all[0]), None] {
-            kept.sit(own);
+        let elsewhere = Place::At(elsewhere.unwrap());
+        for place in [
+            elsewhere,
+            Place::AwayFrom(all[0]),
+            Place::At(all[0]),
+            Place::Anywhere,
+        ] {
+            kept.sit(place);
             assert_eq!(given(), [all[0]]);
         }
     }

@@ -2,7 +2,7 @@
 //! another processor, which takes longer than to answer.
 
 use super::whereabouts::Whereabouts;
-use crate::mount::processors::Seat;
+use crate::mount::processors::{Place, Seat};
 use crate::mount::transport::handover::{Guard, Handover};
 
 /// A worker and the program it answers.
@@ -52,12 +52,12 @@ impl<'a> Affinity<'a> {
         if let Some(place) = place
             && self.handover.may_stand_back()
         {
-            self.seat.sit(Some(self.seat.given()[place]));
+            self.seat.sit(Place::At(self.seat.given()[place]));
         }
         self.handover.begin(place.is_some());
         // To sit where the program is and not to stand back would send it away.
         if waits && !self.handover.stands_back() {
-            self.seat.sit(None);
+            self.seat.sit(Place::Anywhere);
         }
     }
 
@@ -81,6 +81,6 @@ impl<'a> Affinity<'a> {
     /// The worker answers others, or nobody.
     pub(super) fn leave(&mut self) {
         self.pass();
-        self.seat.sit(None);
+        self.seat.sit(Place::Anywhere);
     }
 }

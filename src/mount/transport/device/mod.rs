@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::company::Company;
+use super::company::{Best, Company};
 use super::dispatch::{self, Outcome, Reply};
 use super::handover::Guard;
 use super::handshake;
@@ -204,9 +204,12 @@ impl Device {
             // One that was there before the last answer was out, or is while this one is waited for, is somebody else's.
             let was_last = self.last.swap(me, Ordering::Relaxed) == me;
             let is_alone = was_last && !askers.was_there && !self.is_waiting();
-            let is_at_home = self.company.lock().is_best_at_home(is_alone, content);
-            waits = askers.ear.is_close && is_at_home;
-            if !is_at_home {
+            let reads = header.opcode.fills_buffer();
+            let mut company = self.company.lock();
+            let best = company.best(is_alone, content, reads);
+            waits = askers.ear.is_close && company.is_one_that_waits(content);
+            drop(company);
+            if best != Best::AtHome {
                 askers.affinity.leave();
             }
         }

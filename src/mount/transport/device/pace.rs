@@ -12,6 +12,10 @@ const OPERATIONS: usize = 64;
 const LENGTHS: usize = 4;
 /// A figure is made of about as many requests.
 const WEIGHT: u32 = 8;
+/// One request counts as at most so many times the figure, and as at least [`LEAST`] nanoseconds: a thread that lost its
+/// processor in the middle of a request says nothing about the next.
+const AT_MOST: u32 = 4;
+const LEAST: u32 = SHORT / 2;
 
 const SHORT: u32 = 60_000;
 const LONG: u32 = 500_000;
@@ -63,7 +67,8 @@ impl Pace {
     pub(super) fn learn(&self, kind: Kind, took: Duration) {
         let mean = &self.0[kind.0];
         let before = mean.load(Ordering::Relaxed);
-        let took = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
+        let most = before.saturating_mul(AT_MOST).max(LEAST);
+        let took = u32::try_from(took.as_nanos()).map_or(most, |took| took.min(most));
         mean.store(before - before / WEIGHT + took / WEIGHT, Ordering::Relaxed);
     }
 
@@ -99,6 +104,20 @@ mod tests {
             pace.learn(kind, Duration::from_micros(5));
         }
         assert_eq!(pace.expect(kind), Expected::Short);
+    }
+
+    #[test]
+    fn one_that_lost_its_processor_changes_nothing() {
+        let pace = Pace::default();
+        let kind = Kind::new(Opcode(16), 4096);
+        pace.learn(kind, Duration::from_secs(1));
+        for _ in 0..100 {
+            for _ in 0..10 * WEIGHT {
+                pace.learn(kind, Duration::from_micros(30));
+            }
+            pace.learn(kind, Duration::from_millis(3));
+            assert_eq!(pace.expect(kind), Expected::Short);
+        }
     }
 
     #[test]

@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use super::errno;
 use super::spares::{Call, Spares};
 use crate::fs::NodeId;
-use crate::mount::processors::Seat;
+use crate::mount::processors::{Place, Seat};
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
-use crate::mount::transport::company::Company;
+use crate::mount::transport::company::{Best, Company};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
 use crate::mount::transport::handover::Guard;
 use crate::sys::ring::Ring;
@@ -83,7 +83,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
     };
     let _leaving = Leaving { shared, place };
     let mut seat = Seat::default();
-    seat.sit(Some(queue));
+    seat.sit(Place::At(queue));
     let mut company = Company::default();
     let mut handover = shared.guard.worker();
     ring.enable()?;
@@ -119,6 +119,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         let Answered {
             commit,
             content,
+            reads,
             is_awaited,
             answer,
         } = answer(shared, queue, &mut ring)?;
@@ -133,8 +134,11 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         let was_last = place.last.swap(me.number(), Ordering::Relaxed) == me.number();
         let is_alone = was_last && !ring.has_come();
         handover.end(ring.is_coming());
-        let at_home = company.is_best_at_home(is_alone, content);
-        seat.sit(at_home.then_some(queue));
+        seat.sit(match company.best(is_alone, content, reads) {
+            Best::AtHome => Place::At(queue),
+            Best::Anywhere => Place::Anywhere,
+            Best::Elsewhere => Place::AwayFrom(queue),
+        });
     }
 }
 
@@ -157,6 +161,8 @@ struct Answered<'a> {
     commit: u64,
     /// Bytes that came with it or go with its answer.
     content: usize,
+    /// Whether they go with the answer.
+    reads: bool,
     /// Whether a program waits for it.
     is_awaited: bool,
     /// What is dropped when the answer is sent.
@@ -197,6 +203,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     Ok(Answered {
         commit,
         content: length.max(filled),
+        reads: header.opcode.fills_buffer(),
         is_awaited: header.opcode.is_awaited(),
         answer,
     })
