@@ -11,8 +11,11 @@ const LONG: usize = 128 << 10;
 /// So many requests more in company than alone, and a worker roams until they are even again.
 const ENOUGH: u32 = 8;
 /// After so many it finds out anew, at home: a worker that is elsewhere is slower to come back, so others are called where one
-/// would do.
-const LONG_ENOUGH: u32 = 1024;
+/// would do. Each time in vain it waits [`MORE`] times as long, up to [`LONGEST`]: those who use its home meanwhile keep it
+/// waiting.
+const LONG_ENOUGH: u32 = 512;
+const MORE: u32 = 2;
+const LONGEST: u32 = 8192;
 /// So many requests in company, and it roams again. Meanwhile it does not stand back for others, who may keep its processor
 /// from it for long.
 const TRIES: u32 = 3;
@@ -31,13 +34,26 @@ pub(super) enum Best {
 }
 
 /// What a worker had to do lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Company {
     /// Up with each request before or behind which others came, down with each that came alone.
     others: u32,
     roams: bool,
     /// Requests since it does.
     roamed: u32,
+    /// After how many it finds out anew.
+    enough: u32,
+}
+
+impl Default for Company {
+    fn default() -> Self {
+        Self {
+            others: 0,
+            roams: false,
+            roamed: 0,
+            enough: LONG_ENOUGH,
+        }
+    }
 }
 
 impl Company {
@@ -50,12 +66,13 @@ impl Company {
         } else {
             (self.others + 1).min(2 * ENOUGH)
         };
-        if !self.roams {
+        if self.others == 0 {
+            (self.roams, self.enough) = (false, LONG_ENOUGH);
+        } else if !self.roams {
             (self.roams, self.roamed) = (self.others >= ENOUGH, 0);
-        } else if self.others == 0 {
-            self.roams = false;
-        } else if self.roamed == LONG_ENOUGH {
+        } else if self.roamed == self.enough {
             (self.roams, self.others) = (false, ENOUGH - TRIES);
+            self.enough = (self.enough * MORE).min(LONGEST);
         }
         self.roamed += 1;
         match (self.roams, content < LONG) {
@@ -125,10 +142,20 @@ mod tests {
         // Every now and then it is tried again, by few requests, for which nobody stands back.
         let mut company = Company::default();
         homes(&mut company, false, enough);
-        let round = LONG_ENOUGH as usize + tries;
-        assert_eq!(homes(&mut company, false, 3 * round), (3 * tries, 0));
+        let mut asked = |roaming: u32| {
+            homes(&mut company, false, roaming as usize - 1);
+            homes(&mut company, false, tries + 1)
+        };
+        for roaming in [LONG_ENOUGH, 2 * LONG_ENOUGH, 4 * LONG_ENOUGH] {
+            assert_eq!(asked(roaming), (tries, 0), "after {roaming}");
+        }
+        for _ in 0..10 {
+            homes(&mut company, false, LONGEST as usize);
+        }
+        let longest = LONGEST as usize + tries;
+        assert_eq!(homes(&mut company, false, 3 * longest), (3 * tries, 0));
         // One program that came to be alone meanwhile is found out then, though several workers answer it by turns.
-        for _ in 0..LONG_ENOUGH {
+        for _ in 0..LONGEST {
             homes(&mut company, true, 1);
             homes(&mut company, false, 1);
         }
