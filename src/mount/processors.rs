@@ -49,7 +49,7 @@ pub fn given() -> Vec<usize> {
     numbers.filter(|number| set.is_set(*number)).collect()
 }
 
-/// Where the calling thread runs: on one processor, or on any that it was given.
+/// Where the calling thread runs, of the processors that it was given.
 #[derive(Debug)]
 pub struct Seat {
     given: Vec<usize>,

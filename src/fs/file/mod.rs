@@ -347,19 +347,35 @@ impl Inner {
         let capabilities = core
             .backing
             .get_xattr(At::Fd(self.fd.as_fd()), CAPABILITIES);
+        let placed = self.placed.load(Ordering::Acquire);
         let done = work(self);
-        let kept = self.put_back(core, &before, capabilities.ok().as_deref());
-        done.and_then(|done| kept.map(|()| done))
+        if self.placed.load(Ordering::Acquire) != placed {
+            self.put_back(core, &before, capabilities.ok().as_deref());
+        }
+        done
     }
 
-    fn put_back(&self, core: &Core, before: &Stat, capabilities: Option<&[u8]>) -> FsResult<()> {
+    /// As far as that can be done: the work is done, whether or not.
+    fn put_back(&self, core: &Core, before: &Stat, capabilities: Option<&[u8]>) {
         let at = At::Fd(self.fd.as_fd());
+        let note = |what: &str, result: Result<(), Errno>| match result {
+            Ok(()) => {}
+            // A file that another user owns.
+            Err(error @ (Errno::PERM | Errno::OPNOTSUPP)) => {
+                log::debug!("a file's {what} cannot be put back: {error}");
+            }
+            Err(error) => log::warn!("a file's {what} could not be put back: {error}"),
+        };
         if before.st_mode & 0o6000 != 0 {
-            core.backing.set_mode(at, before.st_mode & 0o7777)?;
+            let mode = before.st_mode & 0o7777;
+            note("mode", core.backing.set_mode(at, mode));
         }
         if let Some(capabilities) = capabilities {
-            core.backing
-                .set_xattr(at, CAPABILITIES, capabilities, XattrFlags::empty())?;
+            let flags = XattrFlags::empty();
+            let set = core
+                .backing
+                .set_xattr(at, CAPABILITIES, capabilities, flags);
+            note("capabilities", set);
         }
         let times = Timestamps {
             last_access: Timespec {
@@ -371,7 +387,7 @@ impl Inner {
                 tv_nsec: before.st_mtime_nsec as _,
             },
         };
-        Ok(core.backing.set_times(at, &times)?)
+        note("time", core.backing.set_times(at, &times));
     }
 
     /// The state of the file while it is being changed; `sparse` where the change may leave holes. The stored size stays

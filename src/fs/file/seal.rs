@@ -72,7 +72,9 @@ impl OpenFile {
             };
             let keys = object.keys(&core.ring)?;
             // None of this is a change of content.
-            inner.keeping_attributes(core, |inner| self.tidy_tail(core, inner, &keys))?;
+            if inner.tail_unknown {
+                inner.keeping_attributes(core, |inner| self.tidy_tail(core, inner, &keys))?;
+            }
             if !inner.recovering {
                 return Ok(true);
             }

@@ -11,16 +11,19 @@ const LONG: usize = 128 << 10;
 /// So many requests more in company than alone, and a worker roams until they are even again.
 const ENOUGH: u32 = 8;
 /// After so many it finds out anew, at home: a worker that is elsewhere is slower to come back, so others are called where one
-/// would do. Each time in vain it waits [`MORE`] times as long, up to [`LONGEST`]: those who use its home meanwhile keep it
-/// waiting.
+/// would do. Each time in vain it waits [`MORE`] times as long, up to [`LONGEST`]: a try costs, for at home it gets its turn
+/// after whoever else wants that processor.
 const LONG_ENOUGH: u32 = 512;
 const MORE: u32 = 2;
 const LONGEST: u32 = 8192;
-/// So many requests in company, and it roams again. Meanwhile it does not stand back for others, who may keep its processor
-/// from it for long.
+/// So many requests in company then, and it roams again.
 const TRIES: u32 = 3;
-/// With as many requests in company more than alone as this, nobody is taken for a program that waits.
+/// With as many requests in company more than alone as this, nobody is taken for a program that waits, until it has been at
+/// home for [`SETTLED`] times as many requests as it takes to roam.
 const FEW: u32 = ENOUGH / 2;
+const SETTLED: u32 = 2;
+/// So many long reads one after the other, and somebody reads ahead.
+const AHEAD: u32 = 4;
 
 /// Where a request is best answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,25 +41,32 @@ pub(super) enum Best {
 pub(super) struct Company {
     /// Up with each request before or behind which others came, down with each that came alone.
     others: u32,
+    /// With how many of them it roams.
+    limit: u32,
     roams: bool,
-    /// Requests since it does.
-    roamed: u32,
+    /// Requests since it does, or does not any more.
+    since: u32,
     /// After how many it finds out anew.
     enough: u32,
-}
-
-impl Default for Company {
-    fn default() -> Self {
-        Self {
-            others: 0,
-            roams: false,
-            roamed: 0,
-            enough: LONG_ENOUGH,
-        }
-    }
+    /// Long reads one after the other.
+    ahead: u32,
 }
 
 impl Company {
+    /// One account for so many workers. Each of them but one may have to answer a request before it notices that it is not
+    /// needed.
+    pub(super) fn of(workers: usize) -> Self {
+        let rest = u32::try_from(workers.saturating_sub(1)).unwrap_or(u32::MAX / 4);
+        Self {
+            others: 0,
+            limit: ENOUGH + rest,
+            roams: false,
+            since: 0,
+            enough: LONG_ENOUGH,
+            ahead: 0,
+        }
+    }
+
     /// Takes note of a request with so many bytes of content, asked for (`reads`) or brought, and says where the next is best
     /// answered.
     #[must_use]
@@ -64,21 +74,34 @@ impl Company {
         self.others = if is_alone {
             self.others.saturating_sub(1)
         } else {
-            (self.others + 1).min(2 * ENOUGH)
+            (self.others + 1).min(2 * self.limit)
         };
+        self.since = self.since.saturating_add(1);
         if self.others == 0 {
-            (self.roams, self.enough) = (false, LONG_ENOUGH);
-        } else if !self.roams {
-            (self.roams, self.roamed) = (self.others >= ENOUGH, 0);
-        } else if self.roamed == self.enough {
-            (self.roams, self.others) = (false, ENOUGH - TRIES);
+            self.enough = LONG_ENOUGH;
+            self.change(false);
+        } else if !self.roams && self.others >= self.limit {
+            self.change(true);
+        } else if !self.roams && self.since == SETTLED * self.limit {
+            // At home for so long without having become as many: they are not more than one at a time.
+            self.others = self.others.min(FEW - 1);
+        } else if self.roams && self.since >= self.enough {
+            self.others = ENOUGH - TRIES;
             self.enough = (self.enough * MORE).min(LONGEST);
+            self.change(false);
         }
-        self.roamed += 1;
-        match (self.roams, content < LONG) {
-            (_, false) if reads => Best::Elsewhere,
-            (false, true) => Best::AtHome,
+        let is_long = content >= LONG;
+        self.ahead = if is_long && reads { self.ahead + 1 } else { 0 }.min(AHEAD);
+        match (self.roams, is_long) {
+            (_, true) if self.ahead == AHEAD => Best::Elsewhere,
+            (false, false) => Best::AtHome,
             _ => Best::Anywhere,
+        }
+    }
+
+    const fn change(&mut self, roams: bool) {
+        if roams != self.roams {
+            (self.roams, self.since) = (roams, 0);
         }
     }
 
@@ -99,67 +122,106 @@ mod tests {
 
     /// So many short requests; how many of them had the next answered at home, and how many were taken for those of a program
     /// that waits.
-    fn homes(company: &mut Company, is_alone: bool, times: usize) -> (usize, usize) {
-        let mut waited = 0;
-        let asked = (0..times).filter(|_| {
+    fn homes(company: &mut Company, is_alone: bool, times: u32) -> (u32, u32) {
+        let (mut at_home, mut waited) = (0, 0);
+        for _ in 0..times {
             let best = company.best(is_alone, 4096, true);
-            waited += usize::from(company.is_one_that_waits(4096));
-            best == Best::AtHome
-        });
-        (asked.count(), waited)
+            at_home += u32::from(best == Best::AtHome);
+            waited += u32::from(company.is_one_that_waits(4096));
+        }
+        (at_home, waited)
     }
 
     #[test]
     fn one_program_that_waits_is_answered_at_home() {
-        let mut company = Company::default();
+        let mut company = Company::of(1);
         assert_eq!(homes(&mut company, true, 100), (100, 100));
         // One of another now and then changes nothing.
         for _ in 0..100 {
             assert_eq!(homes(&mut company, false, 1), (1, 1));
             assert_eq!(homes(&mut company, true, 1), (1, 1));
         }
+        // However long it was alone, others who come are noticed.
+        homes(&mut company, true, 1);
+        assert_eq!(homes(&mut company, false, 100), (ENOUGH - 1, FEW - 1));
     }
 
     #[test]
     fn long_ones_are_left_to_other_processors_while_they_come() {
-        let mut company = Company::default();
+        let mut company = Company::of(1);
         assert_eq!(company.best(true, LONG, false), Best::Anywhere);
+        for _ in 1..AHEAD {
+            assert_eq!(company.best(true, LONG, true), Best::Anywhere);
+        }
         assert_eq!(company.best(true, LONG, true), Best::Elsewhere);
-        assert_eq!(company.best(true, LONG - 1, true), Best::AtHome);
-        assert!(!company.is_one_that_waits(LONG));
-        homes(&mut company, false, 2 * ENOUGH as usize);
         assert_eq!(company.best(true, 1 << 20, true), Best::Elsewhere);
+        assert_eq!(company.best(true, LONG - 1, true), Best::AtHome);
+        assert_eq!(company.best(true, LONG, true), Best::Anywhere);
+        assert!(!company.is_one_that_waits(LONG));
+        homes(&mut company, false, 100);
         assert_eq!(company.best(true, 1 << 20, false), Best::Anywhere);
     }
 
     #[test]
     fn many_at_once_are_left_to_any_until_they_are_few_for_long() {
-        let mut company = Company::default();
-        let (enough, few, tries) = (ENOUGH as usize, FEW as usize, TRIES as usize);
-        assert_eq!(homes(&mut company, false, 100), (enough - 1, few - 1));
-        let even = 2 * enough - 1;
+        let mut company = Company::of(1);
+        assert_eq!(homes(&mut company, false, 100), (ENOUGH - 1, FEW - 1));
+        let even = 2 * ENOUGH - 1;
         assert_eq!(homes(&mut company, true, 100), (100 - even, 100 - even));
         // Every now and then it is tried again, by few requests, for which nobody stands back.
-        let mut company = Company::default();
-        homes(&mut company, false, enough);
-        let mut asked = |roaming: u32| {
-            homes(&mut company, false, roaming as usize - 1);
-            homes(&mut company, false, tries + 1)
+        let mut company = Company::of(1);
+        homes(&mut company, false, ENOUGH);
+        let mut tried_after = |roaming: u32| {
+            assert_eq!(homes(&mut company, false, roaming - 1), (0, 0));
+            assert_eq!(homes(&mut company, false, TRIES + 1), (TRIES, 0));
         };
-        for roaming in [LONG_ENOUGH, 2 * LONG_ENOUGH, 4 * LONG_ENOUGH] {
-            assert_eq!(asked(roaming), (tries, 0), "after {roaming}");
+        let mut roaming = LONG_ENOUGH;
+        while roaming < LONGEST {
+            tried_after(roaming);
+            roaming *= MORE;
         }
-        for _ in 0..10 {
-            homes(&mut company, false, LONGEST as usize);
+        tried_after(LONGEST);
+        tried_after(LONGEST);
+    }
+
+    #[test]
+    fn who_comes_to_be_alone_is_found_out_and_waited_for() {
+        let mut company = Company::of(1);
+        homes(&mut company, false, 100);
+        // As many alone as not: that does not end it by itself.
+        let by_turns = |company: &mut Company, times: u32| {
+            let pairs = (0..times).map(|_| homes(company, true, 1).1 + homes(company, false, 1).1);
+            pairs.sum::<u32>()
+        };
+        assert_eq!(by_turns(&mut company, LONG_ENOUGH / 2 - 60), 0);
+        by_turns(&mut company, 60 + SETTLED * ENOUGH);
+        assert_eq!(by_turns(&mut company, 100), 200);
+    }
+
+    /// Several workers with one account, of whom one after the other takes a request, as those do that wait at the device.
+    #[test]
+    fn one_program_is_found_out_among_many_workers() {
+        for workers in [1, 2, 3, 4, 8, 16] {
+            let mut company = Company::of(workers);
+            let mut on_duty: std::collections::VecDeque<_> = (0..workers).collect();
+            homes(&mut company, false, 100);
+            assert!(company.roams());
+            let (mut last, mut at_home) = (0, 0);
+            for _ in 0..4 * LONGEST {
+                let me = on_duty.pop_front().unwrap();
+                let best = company.best(me == last, 4096, true);
+                at_home += u32::from(best == Best::AtHome);
+                last = me;
+                if company.roams() {
+                    on_duty.push_back(me);
+                    let called = (0..workers).filter(|other| !on_duty.contains(other));
+                    let called: Vec<_> = called.collect();
+                    on_duty.extend(called);
+                } else if on_duty.is_empty() {
+                    on_duty.push_back(me);
+                }
+            }
+            assert!(at_home > 2 * LONGEST, "{workers}: {at_home}");
         }
-        let longest = LONGEST as usize + tries;
-        assert_eq!(homes(&mut company, false, 3 * longest), (3 * tries, 0));
-        // One program that came to be alone meanwhile is found out then, though several workers answer it by turns.
-        for _ in 0..LONGEST {
-            homes(&mut company, true, 1);
-            homes(&mut company, false, 1);
-        }
-        let alone = homes(&mut company, true, 2 * enough);
-        assert!(alone.0 > 0 && alone.1 > 0, "{alone:?}");
     }
 }

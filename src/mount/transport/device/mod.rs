@@ -69,12 +69,13 @@ pub(super) fn start(
 ) -> io::Result<()> {
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let size = processors.clamp(*WORKERS.start(), *WORKERS.end());
+    let readers = processors.min(size);
     let shared = Arc::new(Device {
         device,
         service,
-        crew: Crew::new(size, processors.min(size)),
+        crew: Crew::new(size, readers),
         pace: Pace::default(),
-        company: Mutex::default(),
+        company: Mutex::new(Company::of(readers)),
         last: AtomicUsize::new(0),
         guard,
         may_spin: processors > 1,

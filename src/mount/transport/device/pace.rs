@@ -12,8 +12,8 @@ const OPERATIONS: usize = 64;
 const LENGTHS: usize = 4;
 /// A figure is made of about as many requests.
 const WEIGHT: u32 = 8;
-/// One request counts as at most so many times the figure, and as at least [`LEAST`] nanoseconds: a thread that lost its
-/// processor in the middle of a request says nothing about the next.
+/// A request that took longer than so many times the figure, and than [`LEAST`] nanoseconds, counts as no more than that: a
+/// thread that lost its processor in the middle of a request says little about the next.
 const AT_MOST: u32 = 4;
 const LEAST: u32 = SHORT / 2;
 
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_lost_its_processor_changes_nothing() {
+    fn one_that_lost_its_processor_makes_no_short_kind_long() {
         let pace = Pace::default();
         let kind = Kind::new(Opcode(16), 4096);
         pace.learn(kind, Duration::from_secs(1));

@@ -84,7 +84,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
     let _leaving = Leaving { shared, place };
     let mut seat = Seat::default();
     seat.sit(Place::At(queue));
-    let mut company = Company::default();
+    let mut company = Company::of(1);
     let mut handover = shared.guard.worker();
     ring.enable()?;
     let register = ring::command(number, 0);
