@@ -401,3 +401,43 @@ fn on_a_filesystem_in_memory_nothing_is_recorded_and_what_was_recorded_elsewhere
     kill(fs);
     assert!(read(&open()).unwrap() == expected);
 }
+
+#[test]
+fn a_file_of_more_groups_than_memory_keeps_holds_what_was_written_last() {
+    const GROUPS: u64 = 1100;
+    // All of them, each far from the one before.
+    let groups = || (0..GROUPS).map(|n| n * 389 % GROUPS);
+    let place = |group: u64| group * layout::GROUP_BYTES + group % layout::GROUP_BLOCKS * 4096;
+    let block = |group: u64, version: u64| content((group % 251 + version) as u8, 4096);
+    let check = |fs: &FileSystem, handle: HandleId, version: &dyn Fn(u64) -> u64| {
+        for group in groups() {
+            let mut found = vec![0; 4096];
+            let length = fs.read(handle, place(group), &mut found).unwrap();
+            assert!(
+                length == 4096 && found == block(group, version(group)),
+                "{group}"
+            );
+        }
+    };
+    let volume = TestVolume::new();
+    let fs = Watch::default().open(&volume);
+    let handle = create(&fs, &[]);
+    for group in groups() {
+        fs.write(handle, place(group), &block(group, 0)).unwrap();
+    }
+    check(&fs, handle, &|_| 0);
+    let later = |group: u64| u64::from(group.is_multiple_of(3));
+    for group in groups().filter(|group| later(*group) == 1) {
+        fs.write(handle, place(group), &block(group, 1)).unwrap();
+    }
+    check(&fs, handle, &later);
+    kill(fs);
+    let fs = Watch::default().open(&volume);
+    let handle = open_file(&fs, WRITE);
+    check(&fs, handle, &later);
+    // Each recovered block once more, by one that is written over it.
+    for group in groups() {
+        fs.write(handle, place(group), &block(group, 2)).unwrap();
+    }
+    check(&fs, handle, &|_| 2);
+}

@@ -97,7 +97,7 @@ impl Slot {
         }
     }
 
-    /// Reads a stored slot. Every 64 bytes are a slot; its reserved bytes are ignored here and zero on writing.
+    /// Reads a stored slot. Every 64 bytes are a slot; its reserved bytes are ignored here.
     #[must_use]
     pub fn decode(bytes: &[u8; SLOT_LEN]) -> Self {
         let entry = |at: usize| {

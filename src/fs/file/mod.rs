@@ -172,7 +172,7 @@ impl OpenFile {
         });
         file.slots.lock().insert(
             0,
-            Arc::new(slots::GroupSlots::decode(&page[HEADER_LEN..], !recovering)),
+            Arc::new(slots::GroupSlots::of(&page[HEADER_LEN..], !recovering)),
         );
         Ok(file)
     }

@@ -130,8 +130,7 @@ impl OpenFile {
         if let Some(length) = inner.journaled_length(block) {
             return Ok(u64::from(length));
         }
-        let slots = self.group(core, inner, layout::group_of(block))?;
-        let (slot, settled) = slots.get(layout::index_in_group(block));
+        let (slot, settled) = self.slot(core, inner, block)?;
         Ok(if settled {
             u64::from(slot.current.length)
         } else {

@@ -110,13 +110,15 @@ impl OpenFile {
         first: u64,
         buffer: &mut [u8],
     ) -> FsResult<()> {
-        let slots = self.group(core, inner, layout::group_of(first))?;
-        let read = core
-            .backing
-            .read(&inner.fd, buffer, layout::data_offset(first))?;
-        if read < buffer.len() {
-            return Err(cut_short(inner));
+        if buffer.len() <= BLOCK_LEN {
+            let (slot, settled) = self.slot(core, inner, first)?;
+            inner.read_data(core, first, buffer)?;
+            return inner
+                .decrypt_block(keys, first, &slot, settled, buffer)
+                .map(drop);
         }
+        let slots = self.group(core, inner, layout::group_of(first))?;
+        inner.read_data(core, first, buffer)?;
         inner.decrypt(keys, &slots, first, buffer)
     }
 
@@ -166,11 +168,12 @@ impl OpenFile {
     /// What was read of a group's slots, or what memory knows better.
     fn keep_group(&self, inner: &Inner, group: u64, bytes: &[u8]) -> Arc<GroupSlots> {
         let mut cache = self.slots.lock();
-        cache.get(group).unwrap_or_else(|| {
-            let slots = Arc::new(GroupSlots::decode(bytes, !inner.recovering));
-            cache.insert(group, Arc::clone(&slots));
-            slots
-        })
+        if let Some(slots) = cache.get(group) {
+            return Arc::clone(slots);
+        }
+        let slots = Arc::new(GroupSlots::of(bytes, !inner.recovering));
+        cache.insert(group, Arc::clone(&slots));
+        slots
     }
 }
 
@@ -183,6 +186,15 @@ fn cut_short(inner: &Inner) -> crate::fs::FsError {
 }
 
 impl Inner {
+    /// Reads what lies in the places of blocks of one group, from `first` on.
+    fn read_data(&self, core: &Core, first: u64, buffer: &mut [u8]) -> FsResult<()> {
+        let from = layout::data_offset(first);
+        if core.backing.read(&self.fd, buffer, from)? < buffer.len() {
+            return Err(cut_short(self));
+        }
+        Ok(())
+    }
+
     /// Decrypts blocks of one group, from `first` on, where they lie.
     fn decrypt(
         &self,

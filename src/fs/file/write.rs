@@ -214,8 +214,7 @@ impl OpenFile {
         keys: &ObjectKeys,
         block: u64,
     ) -> FsResult<(Slot, bool)> {
-        let slots = self.group(core, inner, layout::group_of(block))?;
-        let (slot, settled) = slots.get(layout::index_in_group(block));
+        let (slot, settled) = self.slot(core, inner, block)?;
         self.settle_slot(core, inner, keys, block, slot, settled)
     }
 
@@ -323,7 +322,8 @@ impl Job<'_> {
                 0..GROUP_BLOCKS as usize
             };
             meta[..HEADER_LEN].fill(0);
-            slots.encode(own.clone(), &mut meta[HEADER_LEN + own.start * SLOT_LEN..]);
+            let at = |index: usize| HEADER_LEN + index * SLOT_LEN;
+            meta[at(own.start)..at(own.end)].copy_from_slice(slots.stored(own));
         }
         let mut parts = Vec::with_capacity(2 * self.slots.len());
         let start = if index > 0 {
