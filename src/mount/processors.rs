@@ -54,6 +54,9 @@ pub fn given() -> Vec<usize> {
 pub struct Seat {
     given: Vec<usize>,
     place: Place,
+    /// Where it could not be since it was there. It is not tried again until it has been somewhere else: whoever looks for
+    /// the best place does so for each request.
+    refused: Option<Place>,
 }
 
 /// Where a thread may run.
@@ -73,6 +76,7 @@ impl Default for Seat {
         Self {
             given: given(),
             place: Place::Anywhere,
+            refused: None,
         }
     }
 }
@@ -87,7 +91,7 @@ impl Seat {
     /// Has the thread run there from now on. It stays where it is where it may not: on a processor that is offline, or that
     /// its process was kept from; and where there is no other.
     pub fn sit(&mut self, place: Place) {
-        if place == self.place {
+        if place == self.place || Some(place) == self.refused {
             return;
         }
         let allowed = self.given.iter().filter(|number| match place {
@@ -101,9 +105,12 @@ impl Seat {
             return;
         }
         match rustix::thread::sched_setaffinity(None, &set) {
-            Ok(()) => self.place = place,
+            Ok(()) => (self.place, self.refused) = (place, None),
             // Its processor may have gone offline, and come again.
-            Err(error) => log::debug!("a thread cannot change its processors: {error}"),
+            Err(error) => {
+                log::debug!("a thread cannot change its processors: {error}");
+                self.refused = Some(place);
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub use header::{Header, message};
 pub use init::{InitError, InitFlags, InitReply, InitRequest};
 pub use listing::Listing;
 pub use opcode::Opcode;
-pub use request::{Forgets, Request, SetattrRequest, decode, split};
+pub use request::{Forgets, Request, SetattrRequest, decode, is_write_back, split};
 /// For the bytes of a reply.
 pub use zerocopy::{Immutable, IntoBytes};
 

@@ -253,6 +253,13 @@ pub fn split(opcode: Opcode, body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     body.split_at_checked(own).ok_or(Malformed::Short)
 }
 
+/// Whether the kernel writes what was dirty in its cache.
+#[must_use]
+pub fn is_write_back(header: &Header, arg0: &[u8]) -> bool {
+    let own = (header.opcode == Opcode::WRITE).then(|| take::<wire::WriteIn>(arg0));
+    matches!(own, Some(Ok(own)) if own.write_flags & wire::WRITE_CACHE != 0)
+}
+
 /// What is asked for. `arg0` begins with the operation's own structure and may go on after it, as the area of a ring does;
 /// `rest` holds names and data, exactly. It is not looked at where [`Opcode::fills_buffer`].
 ///

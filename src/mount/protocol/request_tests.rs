@@ -371,6 +371,17 @@ fn data_are_as_long_as_the_structure_says() {
 }
 
 #[test]
+fn what_the_kernel_writes_back_is_told_from_what_programs_write() {
+    let write = Header::decode(&header(Opcode::WRITE, 85)).unwrap();
+    for (flags, expected) in [(0, false), (1, true), (4, false), (5, true)] {
+        assert_eq!(is_write_back(&write, &read_or_write(flags)), expected);
+    }
+    assert!(!is_write_back(&write, &read_or_write(1)[..39]));
+    let read = Header::decode(&header(Opcode::READ, 80)).unwrap();
+    assert!(!is_write_back(&read, &read_or_write(1)));
+}
+
+#[test]
 fn forgets_are_counted_before_they_are_read() {
     let header = Header::decode(&header(Opcode::BATCH_FORGET, 80)).unwrap();
     let two = [d(5), d(1), d(6), d(u64::MAX)].concat();

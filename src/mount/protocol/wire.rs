@@ -33,6 +33,8 @@ pub(super) mod fattr {
 
 /// `fuse_getattr_in.getattr_flags`: there is a handle.
 pub(super) const GETATTR_FH: u32 = 1 << 0;
+/// `fuse_write_in.write_flags`: from the kernel's cache.
+pub(super) const WRITE_CACHE: u32 = 1 << 0;
 /// `fuse_write_in.write_flags`: suid and sgid have to go.
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 /// `fuse_open_in.open_flags`: suid and sgid have to go.

@@ -3,8 +3,10 @@
 //! On the processor that asks, where a program waits for one answer after the other: no other processor has to be woken. On
 //! any, where the program goes on meanwhile, as it does when the kernel writes back for it (long requests), or when it has
 //! many at once (requests that other workers have too: of workers that wait at a ring the kernel takes the one that came last,
-//! so one program that waits always has the same; the device has one such account for all its workers). And away from it, where
-//! the kernel reads ahead: the program copies there meanwhile what it got, and would have to stop for who reads on for it.
+//! so one program that waits always has the same; the device has one such account for all its workers). Away from it, where
+//! the kernel reads ahead: the program copies there meanwhile what it got, and would have to stop for who reads on for it. And
+//! by one worker there and all others away from it, where more wait than there are workers: whoever asks so much has to wait
+//! now and then, and its processor would be idle, while workers that may go anywhere share another.
 
 /// Bytes of content from which on a request is long.
 const LONG: usize = 128 << 10;
@@ -22,8 +24,33 @@ const TRIES: u32 = 3;
 /// home for [`SETTLED`] times as many requests as it takes to roam.
 const FEW: u32 = ENOUGH / 2;
 const SETTLED: u32 = 2;
+/// A request behind which the next was there already outweighs so many others: more wait than there are workers while it is
+/// so behind more than one in three.
+const MANY: u32 = 2;
 /// So many long reads one after the other, and somebody reads ahead.
 const AHEAD: u32 = 4;
+
+/// Whoever else has requests, when one is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// Nobody.
+    None,
+    /// Another worker has one.
+    AtWork,
+    /// The next was there already.
+    Queued,
+}
+
+/// What a request carries, or its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// What a program asked for, or the kernel ahead of it.
+    Read,
+    /// What a program brought, and waits for; or nothing.
+    Written,
+    /// What the kernel writes on its own account, many at once; whoever caused it goes on, or waits for all of it.
+    WrittenBack,
+}
 
 /// Where a request is best answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +61,8 @@ pub(super) enum Best {
     Anywhere,
     /// On any but that.
     Elsewhere,
+    /// By one worker on the processor that asks, by all others on any but that.
+    Spread,
 }
 
 /// What a worker had to do lately.
@@ -41,6 +70,10 @@ pub(super) enum Best {
 pub(super) struct Company {
     /// Up with each request before or behind which others came, down with each that came alone.
     others: u32,
+    /// Up with each request of a program behind which the next was there already, down with each other one.
+    queued: u32,
+    /// They have become [`ENOUGH`], and are not even again.
+    spreads: bool,
     /// With how many of them it roams.
     limit: u32,
     roams: bool,
@@ -59,6 +92,8 @@ impl Company {
         let rest = u32::try_from(workers.saturating_sub(1)).unwrap_or(u32::MAX / 4);
         Self {
             others: 0,
+            queued: 0,
+            spreads: false,
             limit: ENOUGH + rest,
             roams: false,
             since: 0,
@@ -67,15 +102,24 @@ impl Company {
         }
     }
 
-    /// Takes note of a request with so many bytes of content, asked for (`reads`) or brought, and says where the next is best
-    /// answered.
+    /// Takes note of a request with so many bytes of content, and says where the next is best answered.
     #[must_use]
-    pub(super) fn best(&mut self, is_alone: bool, content: usize, reads: bool) -> Best {
-        self.others = if is_alone {
+    pub(super) fn best(&mut self, others: Others, content: usize, carries: Carries) -> Best {
+        self.others = if others == Others::None {
             self.others.saturating_sub(1)
         } else {
             (self.others + 1).min(2 * self.limit)
         };
+        let is_long = content >= LONG;
+        // Behind what the kernel writes back on its own account there is nobody who stops for it.
+        let is_one_of_many =
+            others == Others::Queued && !is_long && carries != Carries::WrittenBack;
+        self.queued = if is_one_of_many {
+            (self.queued + MANY).min(2 * ENOUGH)
+        } else {
+            self.queued.saturating_sub(1)
+        };
+        self.spreads = self.queued >= if self.spreads { 1 } else { ENOUGH };
         self.since = self.since.saturating_add(1);
         if self.others == 0 {
             self.enough = LONG_ENOUGH;
@@ -85,16 +129,21 @@ impl Company {
         } else if !self.roams && self.since == SETTLED * self.limit {
             // At home for so long without having become as many: they are not more than one at a time.
             self.others = self.others.min(FEW - 1);
-        } else if self.roams && self.since >= self.enough {
+        } else if self.roams && !self.spreads && self.since >= self.enough {
             self.others = ENOUGH - TRIES;
             self.enough = (self.enough * MORE).min(LONGEST);
             self.change(false);
         }
-        let is_long = content >= LONG;
-        self.ahead = if is_long && reads { self.ahead + 1 } else { 0 }.min(AHEAD);
+        self.ahead = if is_long && carries == Carries::Read {
+            self.ahead + 1
+        } else {
+            0
+        }
+        .min(AHEAD);
         match (self.roams, is_long) {
             (_, true) if self.ahead == AHEAD => Best::Elsewhere,
             (false, false) => Best::AtHome,
+            (true, false) if self.spreads => Best::Spread,
             _ => Best::Anywhere,
         }
     }
@@ -122,10 +171,10 @@ mod tests {
 
     /// So many short requests; how many of them had the next answered at home, and how many were taken for those of a program
     /// that waits.
-    fn homes(company: &mut Company, is_alone: bool, times: u32) -> (u32, u32) {
+    fn homes(company: &mut Company, others: Others, times: u32) -> (u32, u32) {
         let (mut at_home, mut waited) = (0, 0);
         for _ in 0..times {
-            let best = company.best(is_alone, 4096, true);
+            let best = company.best(others, 4096, Carries::Read);
             at_home += u32::from(best == Best::AtHome);
             waited += u32::from(company.is_one_that_waits(4096));
         }
@@ -135,45 +184,75 @@ mod tests {
     #[test]
     fn one_program_that_waits_is_answered_at_home() {
         let mut company = Company::of(1);
-        assert_eq!(homes(&mut company, true, 100), (100, 100));
+        assert_eq!(homes(&mut company, Others::None, 100), (100, 100));
         // One of another now and then changes nothing.
         for _ in 0..100 {
-            assert_eq!(homes(&mut company, false, 1), (1, 1));
-            assert_eq!(homes(&mut company, true, 1), (1, 1));
+            assert_eq!(homes(&mut company, Others::AtWork, 1), (1, 1));
+            assert_eq!(homes(&mut company, Others::None, 1), (1, 1));
         }
         // However long it was alone, others who come are noticed.
-        homes(&mut company, true, 1);
-        assert_eq!(homes(&mut company, false, 100), (ENOUGH - 1, FEW - 1));
+        homes(&mut company, Others::None, 1);
+        assert_eq!(
+            homes(&mut company, Others::AtWork, 100),
+            (ENOUGH - 1, FEW - 1)
+        );
     }
 
     #[test]
     fn long_ones_are_left_to_other_processors_while_they_come() {
         let mut company = Company::of(1);
-        assert_eq!(company.best(true, LONG, false), Best::Anywhere);
+        assert_eq!(
+            company.best(Others::None, LONG, Carries::Written),
+            Best::Anywhere
+        );
         for _ in 1..AHEAD {
-            assert_eq!(company.best(true, LONG, true), Best::Anywhere);
+            assert_eq!(
+                company.best(Others::None, LONG, Carries::Read),
+                Best::Anywhere
+            );
         }
-        assert_eq!(company.best(true, LONG, true), Best::Elsewhere);
-        assert_eq!(company.best(true, 1 << 20, true), Best::Elsewhere);
-        assert_eq!(company.best(true, LONG - 1, true), Best::AtHome);
-        assert_eq!(company.best(true, LONG, true), Best::Anywhere);
+        assert_eq!(
+            company.best(Others::None, LONG, Carries::Read),
+            Best::Elsewhere
+        );
+        assert_eq!(
+            company.best(Others::None, 1 << 20, Carries::Read),
+            Best::Elsewhere
+        );
+        assert_eq!(
+            company.best(Others::None, LONG - 1, Carries::Read),
+            Best::AtHome
+        );
+        assert_eq!(
+            company.best(Others::None, LONG, Carries::Read),
+            Best::Anywhere
+        );
         assert!(!company.is_one_that_waits(LONG));
-        homes(&mut company, false, 100);
-        assert_eq!(company.best(true, 1 << 20, false), Best::Anywhere);
+        homes(&mut company, Others::AtWork, 100);
+        assert_eq!(
+            company.best(Others::None, 1 << 20, Carries::Written),
+            Best::Anywhere
+        );
     }
 
     #[test]
     fn many_at_once_are_left_to_any_until_they_are_few_for_long() {
         let mut company = Company::of(1);
-        assert_eq!(homes(&mut company, false, 100), (ENOUGH - 1, FEW - 1));
+        assert_eq!(
+            homes(&mut company, Others::AtWork, 100),
+            (ENOUGH - 1, FEW - 1)
+        );
         let even = 2 * ENOUGH - 1;
-        assert_eq!(homes(&mut company, true, 100), (100 - even, 100 - even));
+        assert_eq!(
+            homes(&mut company, Others::None, 100),
+            (100 - even, 100 - even)
+        );
         // Every now and then it is tried again, by few requests, for which nobody stands back.
         let mut company = Company::of(1);
-        homes(&mut company, false, ENOUGH);
+        homes(&mut company, Others::AtWork, ENOUGH);
         let mut tried_after = |roaming: u32| {
-            assert_eq!(homes(&mut company, false, roaming - 1), (0, 0));
-            assert_eq!(homes(&mut company, false, TRIES + 1), (TRIES, 0));
+            assert_eq!(homes(&mut company, Others::AtWork, roaming - 1), (0, 0));
+            assert_eq!(homes(&mut company, Others::AtWork, TRIES + 1), (TRIES, 0));
         };
         let mut roaming = LONG_ENOUGH;
         while roaming < LONGEST {
@@ -187,15 +266,55 @@ mod tests {
     #[test]
     fn who_comes_to_be_alone_is_found_out_and_waited_for() {
         let mut company = Company::of(1);
-        homes(&mut company, false, 100);
+        homes(&mut company, Others::AtWork, 100);
         // As many alone as not: that does not end it by itself.
         let by_turns = |company: &mut Company, times: u32| {
-            let pairs = (0..times).map(|_| homes(company, true, 1).1 + homes(company, false, 1).1);
+            let pairs = (0..times)
+                .map(|_| homes(company, Others::None, 1).1 + homes(company, Others::AtWork, 1).1);
             pairs.sum::<u32>()
         };
         assert_eq!(by_turns(&mut company, LONG_ENOUGH / 2 - 60), 0);
         by_turns(&mut company, 60 + SETTLED * ENOUGH);
         assert_eq!(by_turns(&mut company, 100), 200);
+    }
+
+    #[test]
+    fn more_than_there_are_workers_are_shared_with_the_processor_that_asks() {
+        let mut company = Company::of(1);
+        let mut last = |others: Others, times: u32| {
+            let bests = (0..times).map(|_| company.best(others, 4096, Carries::Read));
+            bests.last().unwrap()
+        };
+        assert_eq!(last(Others::Queued, ENOUGH / MANY), Best::AtHome);
+        // Once it roams, and while it is so for one in three, without a change.
+        last(Others::AtWork, 2);
+        last(Others::Queued, 1);
+        last(Others::AtWork, 1);
+        for _ in 0..LONGEST {
+            assert_eq!(last(Others::AtWork, 1), Best::Spread);
+            assert_eq!(last(Others::Queued, 1), Best::Spread);
+            assert_eq!(last(Others::AtWork, 1), Best::Spread);
+        }
+        // Afterwards it finds out anew whether it is alone.
+        assert_eq!(last(Others::AtWork, ENOUGH - 2), Best::Spread);
+        assert_eq!(last(Others::AtWork, 1), Best::AtHome);
+        assert_eq!(last(Others::Queued, TRIES), Best::Anywhere);
+    }
+
+    #[test]
+    fn what_is_written_back_or_long_is_not_one_of_many() {
+        for (content, carries) in [(4096, Carries::WrittenBack), (LONG, Carries::Written)] {
+            let mut company = Company::of(1);
+            for _ in 0..100 {
+                let best = company.best(Others::Queued, content, carries);
+                assert_ne!(best, Best::Spread);
+            }
+            // Nor is it where a program asks at the same time.
+            assert_eq!(
+                company.best(Others::Queued, 4096, Carries::Read),
+                Best::Anywhere
+            );
+        }
     }
 
     /// Several workers with one account, of whom one after the other takes a request, as those do that wait at the device.
@@ -204,12 +323,17 @@ mod tests {
         for workers in [1, 2, 3, 4, 8, 16] {
             let mut company = Company::of(workers);
             let mut on_duty: std::collections::VecDeque<_> = (0..workers).collect();
-            homes(&mut company, false, 100);
+            homes(&mut company, Others::AtWork, 100);
             assert!(company.roams());
             let (mut last, mut at_home) = (0, 0);
             for _ in 0..4 * LONGEST {
                 let me = on_duty.pop_front().unwrap();
-                let best = company.best(me == last, 4096, true);
+                let others = if me == last {
+                    Others::None
+                } else {
+                    Others::AtWork
+                };
+                let best = company.best(others, 4096, Carries::Read);
                 at_home += u32::from(best == Best::AtHome);
                 last = me;
                 if company.roams() {

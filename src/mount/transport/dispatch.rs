@@ -6,11 +6,12 @@ use rustix::io::Errno;
 use crate::fs::{Attributes, Fill, HandleId, NodeId, Opened, SetAttributes};
 use crate::mount::protocol::reply;
 use crate::mount::protocol::{
-    Header, Immutable, IntoBytes, Listing, Request, SetattrRequest, decode,
+    Header, Immutable, IntoBytes, Listing, Request, SetattrRequest, decode, is_write_back,
 };
 use crate::mount::session::convert::permissions;
 use crate::mount::session::{Answer, LATELY, Service, VALID, Xattr, validity};
 use crate::mount::stats::Operation;
+use crate::mount::transport::company::Carries;
 
 /// Longest answer of fixed length, in bytes: that to STATX.
 const FIXED_MAX: usize = 288;
@@ -502,5 +503,16 @@ pub(super) fn content_length(header: &Header, arg0: &[u8], rest: &[u8]) -> usize
             | Request::Readdirplus { size, .. },
         ) => size as usize,
         Ok(_) | Err(_) => 0,
+    }
+}
+
+/// What a request's content is.
+pub(super) fn carries(header: &Header, arg0: &[u8]) -> Carries {
+    if header.opcode.fills_buffer() {
+        Carries::Read
+    } else if is_write_back(header, arg0) {
+        Carries::WrittenBack
+    } else {
+        Carries::Written
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::company::{Best, Company};
+use super::company::{Best, Company, Others};
 use super::dispatch::{self, Outcome, Reply};
 use super::handover::Guard;
 use super::handshake;
@@ -205,9 +205,14 @@ impl Device {
             // One that was there before the last answer was out, or is while this one is waited for, is somebody else's.
             let was_last = self.last.swap(me, Ordering::Relaxed) == me;
             let is_alone = was_last && !askers.was_there && !self.is_waiting();
-            let reads = header.opcode.fills_buffer();
+            let others = if is_alone {
+                Others::None
+            } else {
+                Others::AtWork
+            };
+            let carries = dispatch::carries(&header, arg0);
             let mut company = self.company.lock();
-            let best = company.best(is_alone, content, reads);
+            let best = company.best(others, content, carries);
             waits = askers.ear.is_close && company.is_one_that_waits(content);
             drop(company);
             if best != Best::AtHome {

@@ -1,6 +1,7 @@
 //! The ring transport: FUSE-over-io-uring (Linux 6.14). Each processor has a queue, and its requests are answered on that
-//! processor, unless they are long or many: nobody on another one has to be woken. What the rings do not carry (FORGET,
-//! INTERRUPT, and everything if the kernel gives the rings up) goes through the device transport, which runs beside.
+//! processor, where nobody on another one has to be woken; long ones and many at once also, or only, on others. What the rings
+//! do not carry (FORGET, INTERRUPT, and everything if the kernel gives the rings up) goes through the device transport, which
+//! runs beside.
 //!
 //! A worker has a ring with one entry: an entry of a worker that is busy would hold up the request that the kernel puts there.
 //! [`worker`] answers, on a processor that [`company`](super::company) chooses; [`spares`] step in for workers that wait for others.

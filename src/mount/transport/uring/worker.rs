@@ -15,7 +15,7 @@ use crate::fs::NodeId;
 use crate::mount::processors::{Place, Seat};
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
-use crate::mount::transport::company::{Best, Company};
+use crate::mount::transport::company::{Best, Carries, Company, Others};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
 use crate::mount::transport::handover::Guard;
 use crate::sys::ring::Ring;
@@ -67,6 +67,11 @@ pub(super) enum Role {
 }
 
 impl Role {
+    /// Whether it is the first of its queue.
+    const fn is_first(self) -> bool {
+        matches!(self, Self::OfQueue(0))
+    }
+
     /// Its number among those of its queue.
     const fn number(self) -> usize {
         match self {
@@ -84,6 +89,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
     let _leaving = Leaving { shared, place };
     let mut seat = Seat::default();
     seat.sit(Place::At(queue));
+    let is_enough = place.counts.lock().workers >= seat.given().len();
     let mut company = Company::of(1);
     let mut handover = shared.guard.worker();
     ring.enable()?;
@@ -119,7 +125,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         let Answered {
             commit,
             content,
-            reads,
+            carries,
             is_awaited,
             answer,
         } = answer(shared, queue, &mut ring)?;
@@ -132,13 +138,30 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         // Sent.
         drop(answer);
         let was_last = place.last.swap(me.number(), Ordering::Relaxed) == me.number();
-        let is_alone = was_last && !ring.has_come();
+        let others = match (ring.has_come(), was_last) {
+            (true, _) => Others::Queued,
+            (false, false) => Others::AtWork,
+            (false, true) => Others::None,
+        };
         handover.end(ring.is_coming());
-        seat.sit(match company.best(is_alone, content, reads) {
-            Best::AtHome => Place::At(queue),
-            Best::Anywhere => Place::Anywhere,
-            Best::Elsewhere => Place::AwayFrom(queue),
-        });
+        seat.sit(seat_for(
+            company.best(others, content, carries),
+            queue,
+            me,
+            is_enough,
+        ));
+    }
+}
+
+/// Where a worker of this queue sits for what is best. `is_enough`: the queue has a worker for each processor, so that others
+/// are kept busy while one stays.
+const fn seat_for(best: Best, queue: usize, me: Role, is_enough: bool) -> Place {
+    match best {
+        Best::AtHome => Place::At(queue),
+        Best::Spread if is_enough && me.is_first() => Place::At(queue),
+        Best::Spread if !is_enough => Place::Anywhere,
+        Best::Anywhere => Place::Anywhere,
+        Best::Elsewhere | Best::Spread => Place::AwayFrom(queue),
     }
 }
 
@@ -161,8 +184,8 @@ struct Answered<'a> {
     commit: u64,
     /// Bytes that came with it or go with its answer.
     content: usize,
-    /// Whether they go with the answer.
-    reads: bool,
+    /// What they are.
+    carries: Carries,
     /// Whether a program waits for it.
     is_awaited: bool,
     /// What is dropped when the answer is sent.
@@ -177,6 +200,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     let (header, commit) = (arrived.header, arrived.commit_id);
     let length = (arrived.payload_length as usize).min(payload.len());
     let arg0 = arrived.arg0;
+    let carries = dispatch::carries(&header, arg0);
     let outcome = if header.opcode.fills_buffer() {
         dispatch::fill(&shared.service, &header, arg0, payload)
     } else {
@@ -203,7 +227,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     Ok(Answered {
         commit,
         content: length.max(filled),
-        reads: header.opcode.fills_buffer(),
+        carries,
         is_awaited: header.opcode.is_awaited(),
         answer,
     })
@@ -236,4 +260,25 @@ fn wait(shared: &Shared, queue: usize, node: NodeId) -> Result<(), Errno> {
     let written = shared.service.write_back();
     place.counts.lock().waiting -= 1;
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_requests_the_first_worker_keeps_the_processor_that_asks_busy() {
+        let spare = Role::Spare(0, 100);
+        for (me, of_few, of_enough) in [
+            (Role::OfQueue(0), Place::Anywhere, Place::At(7)),
+            (Role::OfQueue(1), Place::Anywhere, Place::AwayFrom(7)),
+            (spare, Place::Anywhere, Place::AwayFrom(7)),
+        ] {
+            assert_eq!(seat_for(Best::Spread, 7, me, false), of_few);
+            assert_eq!(seat_for(Best::Spread, 7, me, true), of_enough);
+            assert_eq!(seat_for(Best::AtHome, 7, me, true), Place::At(7));
+            assert_eq!(seat_for(Best::Anywhere, 7, me, true), Place::Anywhere);
+            assert_eq!(seat_for(Best::Elsewhere, 7, me, true), Place::AwayFrom(7));
+        }
+    }
 }
