@@ -1,12 +1,11 @@
 //! Where a worker's next request is best answered: what it had to do lately tells.
 //!
 //! On the processor that asks, where a program waits for one answer after the other: no other processor has to be woken. On
-//! any, where the program goes on meanwhile, as it does when the kernel writes back for it (long requests), or when it has
-//! many at once (requests that other workers have too: of workers that wait at a ring the kernel takes the one that came last,
-//! so one program that waits always has the same; the device has one such account for all its workers). Away from it, where
-//! the kernel reads ahead: the program copies there meanwhile what it got, and would have to stop for who reads on for it. And
-//! by one worker there and all others away from it, where more wait than there are workers: whoever asks so much has to wait
-//! now and then, and its processor would be idle, while workers that may go anywhere share another.
+//! any, where the program goes on meanwhile, as it does when the kernel reads ahead or writes back for it (long requests), or
+//! when it has many at once (requests that other workers have too: of workers that wait at a ring the kernel takes the one that
+//! came last, so one program that waits always has the same; the device has one such account for all its workers). And by one
+//! worker there and all others away from it, where more wait than there are workers: whoever asks so much has to wait now and
+//! then, and its processor would be idle, while workers that may go anywhere share another.
 
 /// Bytes of content from which on a request is long.
 const LONG: usize = 128 << 10;
@@ -27,8 +26,6 @@ const SETTLED: u32 = 2;
 /// A request behind which the next was there already outweighs so many others: more wait than there are workers while it is
 /// so behind more than one in three.
 const MANY: u32 = 2;
-/// So many long reads one after the other, and somebody reads ahead.
-const AHEAD: u32 = 4;
 
 /// Whoever else has requests, when one is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,15 +38,13 @@ pub(super) enum Others {
     Queued,
 }
 
-/// What a request carries, or its answer.
+/// On whose account a request comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carries {
-    /// What a program asked for, or the kernel ahead of it.
-    Read,
-    /// What a program brought, and waits for; or nothing.
-    Written,
-    /// What the kernel writes on its own account, many at once; whoever caused it goes on, or waits for all of it.
-    WrittenBack,
+pub(super) enum Account {
+    /// A program's.
+    Program,
+    /// The kernel's, which writes many at once; whoever caused it goes on, or waits for all of it.
+    WriteBack,
 }
 
 /// Where a request is best answered.
@@ -59,8 +54,6 @@ pub(super) enum Best {
     AtHome,
     /// On any.
     Anywhere,
-    /// On any but that.
-    Elsewhere,
     /// By one worker on the processor that asks, by all others on any but that.
     Spread,
 }
@@ -81,8 +74,6 @@ pub(super) struct Company {
     since: u32,
     /// After how many it finds out anew.
     enough: u32,
-    /// Long reads one after the other.
-    ahead: u32,
 }
 
 impl Company {
@@ -98,13 +89,12 @@ impl Company {
             roams: false,
             since: 0,
             enough: LONG_ENOUGH,
-            ahead: 0,
         }
     }
 
     /// Takes note of a request with so many bytes of content, and says where the next is best answered.
     #[must_use]
-    pub(super) fn best(&mut self, others: Others, content: usize, carries: Carries) -> Best {
+    pub(super) fn best(&mut self, others: Others, content: usize, account: Account) -> Best {
         self.others = if others == Others::None {
             self.others.saturating_sub(1)
         } else {
@@ -112,8 +102,7 @@ impl Company {
         };
         let is_long = content >= LONG;
         // Behind what the kernel writes back on its own account there is nobody who stops for it.
-        let is_one_of_many =
-            others == Others::Queued && !is_long && carries != Carries::WrittenBack;
+        let is_one_of_many = others == Others::Queued && !is_long && account == Account::Program;
         self.queued = if is_one_of_many {
             (self.queued + MANY).min(2 * ENOUGH)
         } else {
@@ -134,14 +123,7 @@ impl Company {
             self.enough = (self.enough * MORE).min(LONGEST);
             self.change(false);
         }
-        self.ahead = if is_long && carries == Carries::Read {
-            self.ahead + 1
-        } else {
-            0
-        }
-        .min(AHEAD);
         match (self.roams, is_long) {
-            (_, true) if self.ahead == AHEAD => Best::Elsewhere,
             (false, false) => Best::AtHome,
             (true, false) if self.spreads => Best::Spread,
             _ => Best::Anywhere,
@@ -174,7 +156,7 @@ mod tests {
     fn homes(company: &mut Company, others: Others, times: u32) -> (u32, u32) {
         let (mut at_home, mut waited) = (0, 0);
         for _ in 0..times {
-            let best = company.best(others, 4096, Carries::Read);
+            let best = company.best(others, 4096, Account::Program);
             at_home += u32::from(best == Best::AtHome);
             waited += u32::from(company.is_one_that_waits(4096));
         }
@@ -201,38 +183,15 @@ mod tests {
     #[test]
     fn long_ones_are_left_to_other_processors_while_they_come() {
         let mut company = Company::of(1);
-        assert_eq!(
-            company.best(Others::None, LONG, Carries::Written),
-            Best::Anywhere
-        );
-        for _ in 1..AHEAD {
-            assert_eq!(
-                company.best(Others::None, LONG, Carries::Read),
-                Best::Anywhere
-            );
-        }
-        assert_eq!(
-            company.best(Others::None, LONG, Carries::Read),
-            Best::Elsewhere
-        );
-        assert_eq!(
-            company.best(Others::None, 1 << 20, Carries::Read),
-            Best::Elsewhere
-        );
-        assert_eq!(
-            company.best(Others::None, LONG - 1, Carries::Read),
-            Best::AtHome
-        );
-        assert_eq!(
-            company.best(Others::None, LONG, Carries::Read),
-            Best::Anywhere
-        );
+        let mut after = |content| company.best(Others::None, content, Account::Program);
+        assert_eq!(after(LONG), Best::Anywhere);
+        assert_eq!(after(1 << 20), Best::Anywhere);
+        assert_eq!(after(LONG - 1), Best::AtHome);
+        assert_eq!(after(LONG), Best::Anywhere);
         assert!(!company.is_one_that_waits(LONG));
         homes(&mut company, Others::AtWork, 100);
-        assert_eq!(
-            company.best(Others::None, 1 << 20, Carries::Written),
-            Best::Anywhere
-        );
+        let best = company.best(Others::None, 1 << 20, Account::WriteBack);
+        assert_eq!(best, Best::Anywhere);
     }
 
     #[test]
@@ -282,7 +241,7 @@ mod tests {
     fn more_than_there_are_workers_are_shared_with_the_processor_that_asks() {
         let mut company = Company::of(1);
         let mut last = |others: Others, times: u32| {
-            let bests = (0..times).map(|_| company.best(others, 4096, Carries::Read));
+            let bests = (0..times).map(|_| company.best(others, 4096, Account::Program));
             bests.last().unwrap()
         };
         assert_eq!(last(Others::Queued, ENOUGH / MANY), Best::AtHome);
@@ -303,15 +262,15 @@ mod tests {
 
     #[test]
     fn what_is_written_back_or_long_is_not_one_of_many() {
-        for (content, carries) in [(4096, Carries::WrittenBack), (LONG, Carries::Written)] {
+        for (content, account) in [(4096, Account::WriteBack), (LONG, Account::Program)] {
             let mut company = Company::of(1);
             for _ in 0..100 {
-                let best = company.best(Others::Queued, content, carries);
+                let best = company.best(Others::Queued, content, account);
                 assert_ne!(best, Best::Spread);
             }
             // Nor is it where a program asks at the same time.
             assert_eq!(
-                company.best(Others::Queued, 4096, Carries::Read),
+                company.best(Others::Queued, 4096, Account::Program),
                 Best::Anywhere
             );
         }
@@ -333,7 +292,7 @@ mod tests {
                 } else {
                     Others::AtWork
                 };
-                let best = company.best(others, 4096, Carries::Read);
+                let best = company.best(others, 4096, Account::Program);
                 at_home += u32::from(best == Best::AtHome);
                 last = me;
                 if company.roams() {

@@ -11,7 +11,7 @@ use crate::mount::protocol::{
 use crate::mount::session::convert::permissions;
 use crate::mount::session::{Answer, LATELY, Service, VALID, Xattr, validity};
 use crate::mount::stats::Operation;
-use crate::mount::transport::company::Carries;
+use crate::mount::transport::company::Account;
 
 /// Longest answer of fixed length, in bytes: that to STATX.
 const FIXED_MAX: usize = 288;
@@ -506,13 +506,11 @@ pub(super) fn content_length(header: &Header, arg0: &[u8], rest: &[u8]) -> usize
     }
 }
 
-/// What a request's content is.
-pub(super) fn carries(header: &Header, arg0: &[u8]) -> Carries {
-    if header.opcode.fills_buffer() {
-        Carries::Read
-    } else if is_write_back(header, arg0) {
-        Carries::WrittenBack
+/// On whose account a request comes.
+pub(super) fn account(header: &Header, arg0: &[u8]) -> Account {
+    if is_write_back(header, arg0) {
+        Account::WriteBack
     } else {
-        Carries::Written
+        Account::Program
     }
 }

@@ -15,7 +15,7 @@ use crate::fs::NodeId;
 use crate::mount::processors::{Place, Seat};
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
-use crate::mount::transport::company::{Best, Carries, Company, Others};
+use crate::mount::transport::company::{Account, Best, Company, Others};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
 use crate::mount::transport::handover::Guard;
 use crate::sys::ring::Ring;
@@ -125,7 +125,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         let Answered {
             commit,
             content,
-            carries,
+            account,
             is_awaited,
             answer,
         } = answer(shared, queue, &mut ring)?;
@@ -145,7 +145,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         };
         handover.end(ring.is_coming());
         seat.sit(seat_for(
-            company.best(others, content, carries),
+            company.best(others, content, account),
             queue,
             me,
             is_enough,
@@ -161,7 +161,7 @@ const fn seat_for(best: Best, queue: usize, me: Role, is_enough: bool) -> Place 
         Best::Spread if is_enough && me.is_first() => Place::At(queue),
         Best::Spread if !is_enough => Place::Anywhere,
         Best::Anywhere => Place::Anywhere,
-        Best::Elsewhere | Best::Spread => Place::AwayFrom(queue),
+        Best::Spread => Place::AwayFrom(queue),
     }
 }
 
@@ -184,8 +184,8 @@ struct Answered<'a> {
     commit: u64,
     /// Bytes that came with it or go with its answer.
     content: usize,
-    /// What they are.
-    carries: Carries,
+    /// On whose account it came.
+    account: Account,
     /// Whether a program waits for it.
     is_awaited: bool,
     /// What is dropped when the answer is sent.
@@ -200,7 +200,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     let (header, commit) = (arrived.header, arrived.commit_id);
     let length = (arrived.payload_length as usize).min(payload.len());
     let arg0 = arrived.arg0;
-    let carries = dispatch::carries(&header, arg0);
+    let account = dispatch::account(&header, arg0);
     let outcome = if header.opcode.fills_buffer() {
         dispatch::fill(&shared.service, &header, arg0, payload)
     } else {
@@ -227,7 +227,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     Ok(Answered {
         commit,
         content: length.max(filled),
-        carries,
+        account,
         is_awaited: header.opcode.is_awaited(),
         answer,
     })
@@ -278,7 +278,6 @@ mod tests {
             assert_eq!(seat_for(Best::Spread, 7, me, true), of_enough);
             assert_eq!(seat_for(Best::AtHome, 7, me, true), Place::At(7));
             assert_eq!(seat_for(Best::Anywhere, 7, me, true), Place::Anywhere);
-            assert_eq!(seat_for(Best::Elsewhere, 7, me, true), Place::AwayFrom(7));
         }
     }
 }
