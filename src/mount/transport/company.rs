@@ -41,7 +41,7 @@ pub(super) enum Others {
 /// On whose account a request comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Account {
-    /// A program's.
+    /// A program's; also what the kernel reads ahead of it.
     Program,
     /// The kernel's, which writes many at once; whoever caused it goes on, or waits for all of it.
     WriteBack,
