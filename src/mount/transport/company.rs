@@ -38,9 +38,9 @@ pub(super) enum Others {
     Queued,
 }
 
-/// On whose account a request comes.
+/// Who causes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Account {
+pub(super) enum Origin {
     /// A program's; also what the kernel reads ahead of it.
     Program,
     /// The kernel's, which writes many at once; whoever caused it goes on, or waits for all of it.
@@ -94,7 +94,7 @@ impl Company {
 
     /// Takes note of a request with so many bytes of content, and says where the next is best answered.
     #[must_use]
-    pub(super) fn best(&mut self, others: Others, content: usize, account: Account) -> Best {
+    pub(super) fn best(&mut self, others: Others, content: usize, origin: Origin) -> Best {
         self.others = if others == Others::None {
             self.others.saturating_sub(1)
         } else {
@@ -102,7 +102,7 @@ impl Company {
         };
         let is_long = content >= LONG;
         // Behind what the kernel writes back on its own account there is nobody who stops for it.
-        let is_one_of_many = others == Others::Queued && !is_long && account == Account::Program;
+        let is_one_of_many = others == Others::Queued && !is_long && origin == Origin::Program;
         self.queued = if is_one_of_many {
             (self.queued + MANY).min(2 * ENOUGH)
         } else {
@@ -156,7 +156,7 @@ mod tests {
     fn homes(company: &mut Company, others: Others, times: u32) -> (u32, u32) {
         let (mut at_home, mut waited) = (0, 0);
         for _ in 0..times {
-            let best = company.best(others, 4096, Account::Program);
+            let best = company.best(others, 4096, Origin::Program);
             at_home += u32::from(best == Best::AtHome);
             waited += u32::from(company.is_one_that_waits(4096));
         }
@@ -183,14 +183,14 @@ mod tests {
     #[test]
     fn long_ones_are_left_to_other_processors_while_they_come() {
         let mut company = Company::of(1);
-        let mut after = |content| company.best(Others::None, content, Account::Program);
+        let mut after = |content| company.best(Others::None, content, Origin::Program);
         assert_eq!(after(LONG), Best::Anywhere);
         assert_eq!(after(1 << 20), Best::Anywhere);
         assert_eq!(after(LONG - 1), Best::AtHome);
         assert_eq!(after(LONG), Best::Anywhere);
         assert!(!company.is_one_that_waits(LONG));
         homes(&mut company, Others::AtWork, 100);
-        let best = company.best(Others::None, 1 << 20, Account::WriteBack);
+        let best = company.best(Others::None, 1 << 20, Origin::WriteBack);
         assert_eq!(best, Best::Anywhere);
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn more_than_there_are_workers_are_shared_with_the_processor_that_asks() {
         let mut company = Company::of(1);
         let mut last = |others: Others, times: u32| {
-            let bests = (0..times).map(|_| company.best(others, 4096, Account::Program));
+            let bests = (0..times).map(|_| company.best(others, 4096, Origin::Program));
             bests.last().unwrap()
         };
         assert_eq!(last(Others::Queued, ENOUGH / MANY), Best::AtHome);
@@ -262,15 +262,15 @@ mod tests {
 
     #[test]
     fn what_is_written_back_or_long_is_not_one_of_many() {
-        for (content, account) in [(4096, Account::WriteBack), (LONG, Account::Program)] {
+        for (content, origin) in [(4096, Origin::WriteBack), (LONG, Origin::Program)] {
             let mut company = Company::of(1);
             for _ in 0..100 {
-                let best = company.best(Others::Queued, content, account);
+                let best = company.best(Others::Queued, content, origin);
                 assert_ne!(best, Best::Spread);
             }
             // Nor is it where a program asks at the same time.
             assert_eq!(
-                company.best(Others::Queued, 4096, Account::Program),
+                company.best(Others::Queued, 4096, Origin::Program),
                 Best::Anywhere
             );
         }
@@ -292,7 +292,7 @@ mod tests {
                 } else {
                     Others::AtWork
                 };
-                let best = company.best(others, 4096, Account::Program);
+                let best = company.best(others, 4096, Origin::Program);
                 at_home += u32::from(best == Best::AtHome);
                 last = me;
                 if company.roams() {

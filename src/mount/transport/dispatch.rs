@@ -11,7 +11,7 @@ use crate::mount::protocol::{
 use crate::mount::session::convert::permissions;
 use crate::mount::session::{Answer, LATELY, Service, VALID, Xattr, validity};
 use crate::mount::stats::Operation;
-use crate::mount::transport::company::Account;
+use crate::mount::transport::company::Origin;
 
 /// Longest answer of fixed length, in bytes: that to STATX.
 const FIXED_MAX: usize = 288;
@@ -506,11 +506,11 @@ pub(super) fn content_length(header: &Header, arg0: &[u8], rest: &[u8]) -> usize
     }
 }
 
-/// On whose account a request comes.
-pub(super) fn account(header: &Header, arg0: &[u8]) -> Account {
+/// Who causes a request.
+pub(super) fn origin(header: &Header, arg0: &[u8]) -> Origin {
     if is_write_back(header, arg0) {
-        Account::WriteBack
+        Origin::WriteBack
     } else {
-        Account::Program
+        Origin::Program
     }
 }

@@ -210,9 +210,9 @@ impl Device {
             } else {
                 Others::AtWork
             };
-            let account = dispatch::account(&header, arg0);
+            let origin = dispatch::origin(&header, arg0);
             let mut company = self.company.lock();
-            let best = company.best(others, content, account);
+            let best = company.best(others, content, origin);
             waits = askers.ear.is_close && company.is_one_that_waits(content);
             drop(company);
             if best != Best::AtHome {

@@ -15,7 +15,7 @@ use crate::fs::NodeId;
 use crate::mount::processors::{Place, Seat};
 use crate::mount::protocol::ring::{self, Command, HEADERS};
 use crate::mount::session::{Answer, Service};
-use crate::mount::transport::company::{Account, Best, Company, Others};
+use crate::mount::transport::company::{Best, Company, Origin, Others};
 use crate::mount::transport::dispatch::{self, Outcome, Reply};
 use crate::mount::transport::handover::Guard;
 use crate::sys::ring::Ring;
@@ -125,7 +125,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         let Answered {
             commit,
             content,
-            account,
+            origin,
             is_awaited,
             answer,
         } = answer(shared, queue, &mut ring)?;
@@ -145,7 +145,7 @@ pub(super) fn work(shared: &Arc<Shared>, queue: usize, me: Role, mut ring: Ring)
         };
         handover.end(ring.is_coming());
         seat.sit(seat_for(
-            company.best(others, content, account),
+            company.best(others, content, origin),
             queue,
             me,
             is_enough,
@@ -184,8 +184,8 @@ struct Answered<'a> {
     commit: u64,
     /// Bytes that came with it or go with its answer.
     content: usize,
-    /// On whose account it came.
-    account: Account,
+    /// Who caused it.
+    origin: Origin,
     /// Whether a program waits for it.
     is_awaited: bool,
     /// What is dropped when the answer is sent.
@@ -200,7 +200,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     let (header, commit) = (arrived.header, arrived.commit_id);
     let length = (arrived.payload_length as usize).min(payload.len());
     let arg0 = arrived.arg0;
-    let account = dispatch::account(&header, arg0);
+    let origin = dispatch::origin(&header, arg0);
     let outcome = if header.opcode.fills_buffer() {
         dispatch::fill(&shared.service, &header, arg0, payload)
     } else {
@@ -227,7 +227,7 @@ fn answer<'a>(shared: &'a Arc<Shared>, queue: usize, ring: &mut Ring) -> io::Res
     Ok(Answered {
         commit,
         content: length.max(filled),
-        account,
+        origin,
         is_awaited: header.opcode.is_awaited(),
         answer,
     })
