@@ -3,10 +3,13 @@
 mod support;
 
 use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cmkfs::fs::backing::{Backing, Call, Observer};
 use cmkfs::fs::keys::KeyUnavailable;
-use cmkfs::fs::{FileSystem, FsError, HandleId, NodeId, OpenFlags, ROOT_NODE, XattrMode};
+use cmkfs::fs::{
+    FileSystem, FsError, HandleId, NodeId, OpenFlags, ROOT_NODE, SetAttributes, XattrMode,
+};
 use cmkfs::ids::KeyId;
 use cmkfs::volume::keys::ServicePort;
 use cmkfs::volume::{self, Access};
@@ -203,6 +206,62 @@ fn what_was_being_written_when_the_key_went_is_sealed_after_it_came_back() {
     let mut content = vec![0; 300_000];
     assert_eq!(fs.read(handle, 0, &mut content).unwrap(), 300_000);
     assert!(content.iter().all(|byte| *byte == 7));
+}
+
+/// Cuts a file to nothing.
+fn empty(fs: &FileSystem, node: NodeId) {
+    let size = Some(0);
+    let nothing = SetAttributes {
+        size,
+        ..SetAttributes::default()
+    };
+    fs.set_attributes(caller(), node, None, &nothing).unwrap();
+}
+
+#[test]
+fn an_attribute_of_a_file_that_was_emptied_while_open_can_be_read_once_it_is_closed() {
+    let volume = TestVolume::new();
+    let fs = volume.open();
+    let (node, handle) = create(&fs, "f");
+    fs.write(handle, 0, b"content").unwrap();
+    empty(&fs, node);
+    let name = OsStr::new("user.a");
+    fs.set_xattr(caller(), node, name, b"value", XattrMode::Set)
+        .unwrap();
+    fs.release(handle);
+    assert_eq!(fs.list_xattrs(node).unwrap(), b"user.a\0");
+    assert_eq!(fs.get_xattr(node, name).unwrap(), b"value");
+}
+
+#[test]
+fn an_attribute_keeps_its_key_while_others_empty_the_file() {
+    let volume = TestVolume::in_memory();
+    let fs = volume.open();
+    let (node, handle) = create(&fs, "f");
+    fs.release(handle);
+    let name = OsStr::new("user.a");
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                let handle = fs.open(caller(), node, WRITE).unwrap().handle;
+                fs.write(handle, 0, b"content").unwrap();
+                empty(&fs, node);
+                fs.release(handle);
+            }
+        });
+        for round in 0..2_000_u32 {
+            let set = fs.set_xattr(caller(), node, name, &round.to_le_bytes(), XattrMode::Set);
+            let found = set.and_then(|()| fs.get_xattr(node, name));
+            let removed = fs.remove_xattr(node, name);
+            if found.is_err() || removed.is_err() {
+                is_done.store(true, Ordering::Relaxed);
+            }
+            assert_eq!(found.unwrap(), round.to_le_bytes(), "round {round}");
+            removed.unwrap();
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

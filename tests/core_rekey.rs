@@ -127,6 +127,22 @@ fn what_is_open_goes_on_with_the_same_number_and_loses_nothing() {
 }
 
 #[test]
+fn a_file_that_was_emptied_while_open_has_a_new_data_key_too_once_it_is_written_to() {
+    let mut tree = Direct::new();
+    tree.create("file", 0o644).unwrap();
+    tree.write("file", 0, b"content").unwrap();
+    let old = ids(&tree.volume).others;
+    tree.hold("file").unwrap();
+    tree.truncate("file", 0).unwrap();
+    assert!(run(tree.open_volume()).is_complete());
+    tree.write_held(0, b"new").unwrap();
+    tree.release_held();
+    let new = ids(&tree.volume).others;
+    assert!(new.len() == 1 && new.is_disjoint(&old));
+    assert_eq!(tree.read("file", 0, 10).unwrap(), b"new");
+}
+
+#[test]
 fn a_damaged_file_is_told_and_stays_as_it_was() {
     let mut tree = Direct::new();
     populate(&mut tree);

@@ -148,11 +148,11 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => (path(), range, offset(), 1..300_000_u64).prop_map(|(p, r, o, l)| Allocate(p, r, o, l)),
         1 => (path(), mode()).prop_map(|(p, m)| Chmod(p, m)),
         1 => (path(), 0..1_000_000_000_i64, 0..1_000_000_000_u32).prop_map(|(p, s, n)| SetMtime(p, s, n)),
-        2 => (path(), xattr.clone(), (any::<u8>(), 0..400_usize)).prop_map(|(p, n, (seed, length))| {
+        4 => (path(), xattr.clone(), (any::<u8>(), 0..400_usize)).prop_map(|(p, n, (seed, length))| {
             SetXattr(p, n, Data { seed, length })
         }),
         1 => (path(), xattr).prop_map(|(p, n)| RemoveXattr(p, n)),
-        2 => path().prop_map(Hold),
+        4 => path().prop_map(Hold),
         2 => (offset(), data()).prop_map(|(o, d)| WriteHeld(o, d)),
         1 => Just(ReadHeld),
         1 => Just(ReleaseHeld),

@@ -231,7 +231,7 @@ impl OpenFile {
 
     /// The file's data key holder. A file that has none gets one, with a header in the backing file.
     pub fn object(&self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {
-        if let Some(object) = self.existing_object() {
+        if let Some(object) = self.while_stored(|_, object| Arc::clone(object)) {
             return Ok(object);
         }
         let mut inner = self.inner.write();
@@ -245,7 +245,19 @@ impl OpenFile {
         Ok(object)
     }
 
-    /// The file's data key holder, if it has one.
+    /// Runs `work` on the backing file and the holder of the data key that its header holds. The header stays there meanwhile:
+    /// nobody cuts the file to nothing. `None` where there is none.
+    pub fn while_stored<T>(
+        &self,
+        work: impl FnOnce(BorrowedFd<'_>, &Arc<Object>) -> T,
+    ) -> Option<T> {
+        let inner = self.inner.read();
+        let object = inner.object.as_ref().filter(|_| inner.has_header)?;
+        Some(work(inner.fd.as_fd(), object))
+    }
+
+    /// The file's data key holder, if it has one, on the disk or not: what is cut to nothing keeps it for what is written
+    /// next, without a header.
     pub fn existing_object(&self) -> Option<Arc<Object>> {
         self.inner.read().object.clone()
     }
@@ -279,6 +291,13 @@ impl Inner {
     fn place(&self) -> &OwnedFd {
         self.placed.fetch_add(1, Ordering::AcqRel);
         &self.fd
+    }
+
+    /// Forgets a data key that no header holds: what is written next gets another.
+    fn forget_unstored_object(&mut self) {
+        if !self.has_header {
+            self.object = None;
+        }
     }
 
     fn ensure_object(&mut self, core: &Core, binding: BindingOf<'_>) -> FsResult<Arc<Object>> {

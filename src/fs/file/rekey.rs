@@ -38,6 +38,8 @@ impl OpenFile {
         let (change, size) = {
             let inner = self.inner.read();
             if !inner.has_header {
+                drop(inner);
+                self.inner.write().forget_unstored_object();
                 return Ok(None);
             }
             (inner.changes, inner.size)

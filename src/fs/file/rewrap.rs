@@ -14,10 +14,7 @@ impl OpenFile {
     /// changed stays as it is.
     pub fn rewrap(&self, core: &Core, binding: BindingOf<'_>) -> FsResult<Rewrapped> {
         let mut inner = self.inner.write();
-        if !inner.has_header {
-            // A data key that no header keeps, of a first write that failed, is not worth keeping either.
-            inner.object = None;
-        }
+        inner.forget_unstored_object();
         let Some(old) = inner.object.clone() else {
             return Ok(Rewrapped::Nothing);
         };

@@ -1,6 +1,7 @@
 //! Extended attributes: `user.*` and `trusted.*` encrypted, what the kernel itself reads in the clear.
 
 use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 use super::FileSystem;
 use crate::crypto::xattr;
 use crate::format::xattr::{Storage, is_stored_name, stored_name};
+use crate::fs::backing::At;
 use crate::fs::error::{Damage, FsError, FsResult};
 use crate::fs::inodes::Inode;
 use crate::fs::object::{Keys, Object};
@@ -33,7 +35,7 @@ impl FileSystem {
                 let name = c_string(name.as_bytes())?;
                 self.on_backing(&inode, |at| self.core.backing.get_xattr(at, &name))
             }
-            Storage::Encrypted(namespace) => self.with_keys(&inode, false, |keys| {
+            Storage::Encrypted(namespace) => self.with_keys(&inode, |keys| {
                 let Some(keys) = keys else {
                     return Err(Errno::NODATA.into());
                 };
@@ -86,36 +88,52 @@ impl FileSystem {
                 Ok(())
             }
             Storage::Encrypted(namespace) => {
-                self.put_key_first(&inode)?;
-                self.with_keys(&inode, true, |keys| {
-                    let keys = keys.ok_or(Errno::OPNOTSUPP)?;
-                    let stored = c_string(stored_name(
-                        namespace,
-                        &xattr::digest(keys, name.as_bytes()),
-                    ))?;
-                    let sealed = xattr::seal(keys, name.as_bytes(), value);
-                    self.on_backing(&inode, |at| {
-                        self.core.backing.set_xattr(at, &stored, &sealed, flags)
-                    })
-                })
+                let _bound = inode.directory.keep_binding();
+                let set = |at: At<'_>, object: &Object| {
+                    let keys = object.keys(&self.core.ring)?;
+                    let digest = xattr::digest(&keys, name.as_bytes());
+                    let stored = c_string(stored_name(namespace, &digest))?;
+                    let sealed = xattr::seal(&keys, name.as_bytes(), value);
+                    Ok(self.core.backing.set_xattr(at, &stored, &sealed, flags)?)
+                };
+                match inode.kind {
+                    FileKind::File => self.with_key_on_disk(&inode, set),
+                    FileKind::Directory => {
+                        let directory = inode.descriptor(&self.core)?;
+                        set(At::Fd(directory.as_fd()), &inode.header(&self.core)?.object)
+                    }
+                    FileKind::Symlink
+                    | FileKind::Fifo
+                    | FileKind::Socket
+                    | FileKind::CharDevice
+                    | FileKind::BlockDevice => Err(Errno::OPNOTSUPP.into()),
+                }
             }
         }
     }
 
-    /// Puts a file's data key on the disk before its first encrypted attribute: the backing filesystem makes attributes
+    /// Runs `set` on a file whose data key is on the disk, and stays there meanwhile: the backing filesystem makes attributes
     /// durable in its own time, and one that has outlived its key could not be read, nor told from damage.
-    fn put_key_first(&self, inode: &Arc<Inode>) -> FsResult<()> {
-        if inode.kind != FileKind::File {
-            return Ok(());
-        }
-        let stored = self.on_backing(inode, |at| self.core.backing.list_xattrs(at))?;
-        if stored.split(|byte| *byte == 0).any(is_stored_name) {
-            return Ok(());
-        }
+    fn with_key_on_disk(
+        &self,
+        inode: &Arc<Inode>,
+        set: impl Fn(At<'_>, &Object) -> FsResult<()>,
+    ) -> FsResult<()> {
         let open = self.hold(inode, true)?;
-        open.file()
-            .object(&self.core, &|| self.binding_over(inode))?;
-        open.file().sync(&self.core, true)
+        let file = open.file();
+        loop {
+            file.object(&self.core, &|| self.binding_over(inode))?;
+            let list = |fd: BorrowedFd<'_>| self.core.backing.list_xattrs(At::Fd(fd));
+            let stored = file.with_descriptor(list)?;
+            // The first of them has put it there.
+            if !stored.split(|byte| *byte == 0).any(is_stored_name) {
+                file.sync(&self.core, true)?;
+            }
+            if let Some(done) = file.while_stored(|fd, object| set(At::Fd(fd), object)) {
+                return done;
+            }
+            // Cut to nothing meanwhile, its key with it.
+        }
     }
 
     /// The names of all attributes, each followed by a zero byte.
@@ -159,7 +177,7 @@ impl FileSystem {
     }
 
     pub(super) fn plain_xattr_name(&self, inode: &Arc<Inode>, stored: &[u8]) -> FsResult<Vec<u8>> {
-        self.with_keys(inode, false, |keys| {
+        self.with_keys(inode, |keys| {
             let keys = keys.ok_or_else(tampered)?;
             let name = c_string(stored)?;
             let bytes = self.on_backing(inode, |at| self.core.backing.get_xattr(at, &name))?;
@@ -192,7 +210,7 @@ impl FileSystem {
                 self.acl_changed(&inode, name);
                 Ok(())
             }
-            Storage::Encrypted(namespace) => self.with_keys(&inode, false, |keys| {
+            Storage::Encrypted(namespace) => self.with_keys(&inode, |keys| {
                 let Some(keys) = keys else {
                     return Err(Errno::NODATA.into());
                 };
@@ -205,34 +223,23 @@ impl FileSystem {
         }
     }
 
-    /// Runs `work` with the keys of an inode's data key; `None` where it has none. `make`: a file that has none gets one.
+    /// Runs `work` with the keys of an inode's data key; `None` where it has none.
     fn with_keys<T>(
         &self,
         inode: &Arc<Inode>,
-        make: bool,
         work: impl FnOnce(Option<&Keys<'_>>) -> FsResult<T>,
     ) -> FsResult<T> {
         let _bound = inode.directory.keep_binding();
-        match self.object_of(inode, make)? {
+        match self.object_of(inode)? {
             Some(object) => work(Some(&object.keys(&self.core.ring)?)),
             None => work(None),
         }
     }
 
-    fn object_of(&self, inode: &Arc<Inode>, make: bool) -> FsResult<Option<Arc<Object>>> {
+    fn object_of(&self, inode: &Arc<Inode>) -> FsResult<Option<Arc<Object>>> {
         Ok(match inode.kind {
             FileKind::Directory => Some(Arc::clone(&inode.header(&self.core)?.object)),
-            FileKind::File => {
-                let open = self.hold(inode, make)?;
-                if make {
-                    Some(
-                        open.file()
-                            .object(&self.core, &|| self.binding_over(inode))?,
-                    )
-                } else {
-                    open.file().existing_object()
-                }
-            }
+            FileKind::File => self.hold(inode, false)?.file().existing_object(),
             FileKind::Symlink
             | FileKind::Fifo
             | FileKind::Socket
