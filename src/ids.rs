@@ -116,7 +116,7 @@ impl MaterialId {
 
 impl fmt::Display for MaterialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -131,21 +131,13 @@ impl FromStr for MaterialId {
 
     /// Accepts exactly 64 lower-case hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseIdError {
-            kind: "key material id",
-            text: text.to_owned(),
-        };
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Ok(byte - b'0'),
-            b'a'..=b'f' => Ok(byte - b'a' + 10),
-            _ => Err(error()),
-        };
         let mut id = [0; 32];
-        if text.len() != 64 {
-            return Err(error());
-        }
-        for (byte, pair) in id.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        let is_lower_case = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        if !is_lower_case || hex::decode_to_slice(text, &mut id).is_err() {
+            return Err(ParseIdError {
+                kind: "key material id",
+                text: text.to_owned(),
+            });
         }
         Ok(Self(id))
     }

@@ -114,12 +114,7 @@ mod tests {
         let material = Secret::take(&mut std::array::from_fn(|at| at as u8));
         let key = KeyId([7; 16]);
         let direct = DirectKey::new(key, material_id(&key, &material), &Kdf::new(&material));
-        let hex = FROZEN.as_bytes();
-        let stored: Vec<u8> = hex
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect();
-        let read = Ciphertext::decode(&stored).unwrap();
+        let read = Ciphertext::decode(&hex::decode(FROZEN).unwrap()).unwrap();
         let opened = direct.decrypt(&read, &context(&[("a", "b"), ("c", "d")]));
         assert_eq!(&**opened.unwrap(), b"a small secret");
     }

@@ -370,6 +370,5 @@ pub(super) fn alias_place(alias: &AliasName) -> String {
 }
 
 fn alias_file_name(alias: &AliasName) -> String {
-    let digest = alias_digest(alias.as_str());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(alias_digest(alias.as_str()))
 }

@@ -59,7 +59,7 @@ impl Victim {
 
     fn alias_file(&self, alias: &str) -> PathBuf {
         let digest = crate::crypto::kdf::alias_digest(alias);
-        let name: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+        let name = hex::encode(digest);
         self.dir.path().join("aliases").join(name)
     }
 

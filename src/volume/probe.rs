@@ -99,7 +99,7 @@ impl Probe {
             object_id: self.context.object,
             object_kind: self.context.kind as u8,
             key_material_id: self.material(),
-            envelope: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            envelope: hex::encode(bytes),
         }
     }
 
@@ -114,10 +114,7 @@ impl Probe {
         ]
         .into_iter()
         .find(|kind| *kind as u8 == written.object_kind)?;
-        let digits = written.envelope.as_bytes();
-        let byte = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
-        let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
-        let envelope = Envelope::decode(&bytes?).ok()?;
+        let envelope = Envelope::decode(&hex::decode(&written.envelope).ok()?).ok()?;
         (envelope.material_id() == written.key_material_id).then_some(Self {
             path: written.path.as_ref().map(PathBuf::from),
             context: EncryptionContext {

@@ -35,7 +35,7 @@ fn a_report_that_was_changed_shows_even_with_a_digest_that_fits() {
         let fields = changed.as_object_mut().unwrap();
         fields.remove("ReportSha256");
         let digest = fingerprint(&serde_json::to_vec(&changed).unwrap());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(digest);
         changed["ReportSha256"] = digest.into();
         put(&case, &changed);
         let (checked, code) = case.verify("report.json");

@@ -301,8 +301,7 @@ impl Report {
 /// The digest of a report without its digest.
 fn digest_of(report: &Value) -> serde_json::Result<String> {
     let bytes = serde_json::to_vec(report)?;
-    let digits = fingerprint(&bytes);
-    Ok(digits.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(fingerprint(&bytes)))
 }
 
 /// A report that was read.

@@ -42,7 +42,7 @@ impl End {
         let mut line = format!("{open},\"sequenceNumber\":{}", self.sequence + 1);
         let link = sealer.link(&self.link, line.as_bytes());
         line += &String::from_utf8_lossy(BEFORE_LINK);
-        line += &digits(&link);
+        line += &hex::encode(link);
         line += &String::from_utf8_lossy(AFTER_LINK);
         self.sequence += 1;
         self.length += line.len() as u64;
@@ -57,7 +57,7 @@ impl End {
         };
         let number = format!(",\"sequenceNumber\":{}", self.sequence.saturating_add(1));
         let expected = sealer.link(&self.link, covered);
-        if !covered.ends_with(number.as_bytes()) || digits(&expected).as_bytes() != link {
+        if !covered.ends_with(number.as_bytes()) || hex::encode(expected).as_bytes() != link {
             return false;
         }
         self.sequence += 1;
@@ -65,10 +65,6 @@ impl End {
         self.link = expected;
         true
     }
-}
-
-fn digits(link: &Link) -> String {
-    link.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a line's link covers, and the link's digits.
@@ -83,7 +79,7 @@ pub(super) const LINK_AT_END: usize = LINK_DIGITS + AFTER_LINK.len();
 
 /// Whether the last bytes of a line hold `link`.
 pub(super) fn ends_with_link(end: &[u8; LINK_AT_END], link: &Link) -> bool {
-    end.strip_suffix(AFTER_LINK) == Some(digits(link).as_bytes())
+    end.strip_suffix(AFTER_LINK) == Some(hex::encode(link).as_bytes())
 }
 
 /// What comes next in a log.

@@ -367,7 +367,7 @@ fn no_secret_gets_into_the_log() {
 /// Bytes as they are, in hexadecimal, in Base64 wherever they begin in it, and as JSON lists them.
 fn ways_to_show(bytes: &[u8]) -> Vec<String> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(bytes);
     let list: Vec<String> = bytes.iter().map(ToString::to_string).collect();
     let base64 = bytes.chunks_exact(3).flat_map(|three| {
         let number = three

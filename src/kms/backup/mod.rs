@@ -342,8 +342,5 @@ impl Drop for Aside {
 }
 
 pub(super) fn sha256_text(bytes: &[u8]) -> String {
-    fingerprint(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(fingerprint(bytes))
 }

@@ -107,9 +107,7 @@ impl GrantId {
     pub(super) fn random() -> Result<Self, KmsError> {
         let mut bytes = [0; ID_BYTES];
         getrandom::fill(&mut bytes)?;
-        Ok(Self(
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ))
+        Ok(Self(hex::encode(bytes)))
     }
 }
 
