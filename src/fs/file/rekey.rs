@@ -36,10 +36,9 @@ impl OpenFile {
         go_on: &mut dyn FnMut() -> bool,
     ) -> FsResult<Option<(Arc<Self>, u64)>> {
         let (change, size) = {
-            let inner = self.inner.read();
+            let mut inner = self.inner.write();
+            inner.forget_unstored_object();
             if !inner.has_header {
-                drop(inner);
-                self.inner.write().forget_unstored_object();
                 return Ok(None);
             }
             (inner.changes, inner.size)
